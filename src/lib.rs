@@ -1,0 +1,3 @@
+//! **Ringway**: a consistent-hash routing reverse proxy. Here: its ring.
+
+pub mod ring;
