@@ -1,0 +1,26 @@
+//! HTTP/1.1 on the wire (RFC 9112): heads, body framing and chunks, for both sides of the proxy.
+//!
+//! Owns what bytes mean and which bytes are refused. Pure: no sockets, no tasks, no clock. It is stricter than the
+//! specification's "may be lenient" clauses: what two readers could read differently is refused, never repaired.
+//! Start at [`RequestHead::parse`].
+
+mod body;
+mod chunked;
+mod field;
+mod request;
+mod response;
+
+pub use body::{BodyError, BodyReader, Framing, Piece};
+pub use chunked::write_chunk_size;
+pub use field::{Field, Known, Span, is_token, list_items};
+pub use request::{HeadError, Method, RequestHead, Target, Version, valid_authority};
+pub use response::{AnswerError, AnswerHead};
+
+/// What came of looking at the bytes that have arrived so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A whole head, this many bytes long.
+    Complete(usize),
+    /// Nothing wrong so far, and not all there.
+    Partial,
+}

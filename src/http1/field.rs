@@ -1,0 +1,238 @@
+//! Header fields as places in the bytes of their head, and the names that the proxy must know.
+//!
+//! Owns classification. Copies nothing: a field is four offsets into bytes that its head keeps.
+
+use super::BodyError;
+
+/// A range of bytes in a head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// The bytes that this names in `head`.
+    pub fn of<'a>(&self, head: &'a [u8]) -> &'a [u8] {
+        &head[self.start as usize..self.end as usize]
+    }
+
+    /// The span of `part`, which must be a part of `whole`.
+    pub(super) fn locate(part: &[u8], whole: &[u8]) -> Span {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        debug_assert!(start + part.len() <= whole.len(), "a part lies within the whole");
+        Span {
+            start: start as u32,
+            end: (start + part.len()) as u32,
+        }
+    }
+}
+
+/// One header field.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its name as written.
+    pub name: Span,
+    /// Its value without the white space around it.
+    pub value: Span,
+    /// One past the line's end: where the next line starts.
+    pub line_end: u32,
+    /// Which of the names that matter to a proxy it is.
+    pub known: Known,
+}
+
+macro_rules! known {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// The header names that the proxy acts on; all others pass untouched.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Known {
+            /// A field that passes as it is.
+            Other,
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Known {
+            /// Finds the name, without regard to case.
+            pub fn of(name: &[u8]) -> Known {
+                // The length rules nearly all candidates out before a byte is compared.
+                $(if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) {
+                    return Known::$variant;
+                })*
+                Known::Other
+            }
+        }
+    };
+}
+
+known! {
+    /// RFC 9110 section 7.2.
+    Host = "host",
+    /// RFC 9110 section 7.6.1.
+    Connection = "connection",
+    /// RFC 9112 section 6.1.
+    TransferEncoding = "transfer-encoding",
+    /// RFC 9110 section 8.6.
+    ContentLength = "content-length",
+    /// RFC 9112 appendix C.2.2.
+    KeepAlive = "keep-alive",
+    /// Not standard; sent by old clients.
+    ProxyConnection = "proxy-connection",
+    /// RFC 9110 section 11.7.2: for this hop.
+    ProxyAuthorization = "proxy-authorization",
+    /// RFC 9110 section 11.7.1: for this hop.
+    ProxyAuthenticate = "proxy-authenticate",
+    /// RFC 9110 section 10.1.4.
+    Te = "te",
+    /// RFC 9110 section 7.8.
+    Upgrade = "upgrade",
+    /// RFC 7540 section 3.2.1; obsolete.
+    Http2Settings = "http2-settings",
+    /// RFC 9110 section 10.1.1.
+    Expect = "expect",
+    /// RFC 9110 section 7.6.3.
+    Via = "via",
+    /// RFC 7239.
+    Forwarded = "forwarded",
+    /// De facto standard.
+    XForwardedFor = "x-forwarded-for",
+    /// De facto standard.
+    XForwardedProto = "x-forwarded-proto",
+    /// De facto standard.
+    XForwardedHost = "x-forwarded-host",
+    /// De facto standard.
+    XForwardedPort = "x-forwarded-port",
+    /// De facto standard.
+    XRealIp = "x-real-ip",
+    /// De facto standard.
+    XRequestId = "x-request-id",
+}
+
+impl Known {
+    /// Fields that speak to this hop alone and never pass (RFC 9110 section 7.6.1).
+    pub fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Known::Connection
+                | Known::TransferEncoding
+                | Known::KeepAlive
+                | Known::ProxyConnection
+                | Known::ProxyAuthorization
+                | Known::ProxyAuthenticate
+                | Known::Te
+                | Known::Upgrade
+                | Known::Http2Settings
+        )
+    }
+
+    /// Fields that `Connection` can't name away: without them a message has no frame or no address.
+    pub fn is_protected(self) -> bool {
+        matches!(self, Known::Host | Known::ContentLength)
+    }
+
+    /// Fields that are not allowed in a trailer section (RFC 9110 section 6.5.1): framing, routing, this hop.
+    pub fn is_forbidden_in_trailers(self) -> bool {
+        !matches!(self, Known::Other)
+    }
+}
+
+/// Whether all bytes may stand in a token (RFC 9110 section 5.6.2), and there is one.
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&b| TOKEN[b as usize])
+}
+
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        let b = i as u8;
+        table[i] = b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        i += 1;
+    }
+    table
+};
+
+/// Bytes without the optional white space around them (RFC 9110 section 5.6.3).
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let is_space = |b: &u8| matches!(b, b' ' | b'\t');
+    let start = bytes.iter().position(|b| !is_space(b)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|b| !is_space(b)).map_or(start, |i| i + 1);
+    &bytes[start..end]
+}
+
+/// The items of a comma-separated list, trimmed, empty ones left out (RFC 9110 section 5.6.1).
+pub fn list_items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&b| b == b',')
+        .map(trim)
+        .filter(|item| !item.is_empty())
+}
+
+/// A `Content-Length` value: digits only, no sign, no list (RFC 9110 section 8.6).
+pub(super) fn content_length(value: &[u8]) -> Result<u64, BodyError> {
+    let bad = || BodyError("Content-Length is not a number");
+    if value.is_empty() || value.len() > 20 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(bad());
+    }
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        assert_eq!(Known::of(b"Transfer-Encoding"), Known::TransferEncoding);
+        assert_eq!(Known::of(b"HOST"), Known::Host);
+        assert_eq!(Known::of(b"hosts"), Known::Other);
+        assert_eq!(Known::of(b"transfer_encoding"), Known::Other);
+    }
+
+    #[test]
+    fn lists_are_split_and_trimmed() {
+        let items: Vec<&[u8]> = list_items(b" a ,, b\t,c").collect();
+        assert_eq!(items, [b"a".as_slice(), b"b", b"c"]);
+        assert_eq!(list_items(b" , ").count(), 0);
+    }
+
+    #[test]
+    fn content_length_takes_digits_only() {
+        assert_eq!(content_length(b"5").unwrap(), 5);
+        assert_eq!(content_length(b"0005").unwrap(), 5);
+        assert_eq!(content_length(b"18446744073709551615").unwrap(), u64::MAX);
+        for bad in [
+            b"".as_slice(),
+            b"+5",
+            b"-5",
+            b"5 ",
+            b"0x5",
+            b"5,5",
+            b"18446744073709551616",
+            b"1_0",
+        ] {
+            assert!(content_length(bad).is_err(), "{bad:?}");
+        }
+    }
+}

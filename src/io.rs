@@ -1,0 +1,9 @@
+//! Bytes in and out of a socket: buffers, waiting with a bound, and the two ends of a connection.
+//!
+//! Owns reading and writing. Never looks at what the bytes mean: that is [`crate::http1`].
+
+mod buffer;
+mod deadline;
+
+pub use buffer::{Buffer, BufferPool};
+pub use deadline::Deadline;

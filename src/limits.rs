@@ -1,0 +1,72 @@
+//! Every bound of the program that is not a configuration key, as a named constant with its reason.
+//!
+//! Owns numbers only. What operators can set stands in [`crate::config`] with its default and its range.
+
+use std::time::Duration;
+
+/// Bytes of a connection's read buffer: a head with its cookies, or a small answer, in one piece.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Bytes of the read buffer while a long body passes: fewer system calls, still inside the second-level cache.
+pub const BULK_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Buffers that a worker keeps for the next connection that needs one.
+pub const SPARE_BUFFERS: usize = 256;
+
+/// Bytes of an answer's head from a backend.
+pub const ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
+/// Header fields in one message, whatever the configuration says.
+pub const HEADERS_MAX: usize = 1000;
+
+/// Bytes of a request target (RFC 9112 section 3 recommends at least 8000).
+pub const TARGET_BYTES: usize = 16 * 1024;
+
+/// Bytes of one chunk-size line with its extensions (RFC 9112 section 7.1.1 asks for a bound).
+pub const CHUNK_LINE_BYTES: usize = 1024;
+
+/// Bytes of all chunk extensions of one message.
+pub const CHUNK_EXTENSION_BYTES: usize = 16 * 1024;
+
+/// Bytes of a trailer section.
+pub const TRAILER_BYTES: usize = 16 * 1024;
+
+/// Interim (1xx) answers that a backend may send before the final one.
+pub const INTERIM_ANSWERS: usize = 64;
+
+/// Bytes that are read and thrown away from a client whose request was answered before it was read in full, so
+/// that the close does not destroy the answer on its way (RFC 9112 section 9.6).
+pub const LINGER_BYTES: usize = 1024 * 1024;
+
+/// How long such a client is read from.
+pub const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection that is idle while the proxy drains gets this long for a request that is already under way.
+pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
+/// Connections waiting between the accepting thread and one worker.
+pub const HANDOVER_QUEUE: usize = 1024;
+
+/// Connections that the kernel holds for us before they are accepted (capped by `net.core.somaxconn`).
+pub const LISTEN_BACKLOG: u32 = 4096;
+
+/// Events waiting for the control task.
+pub const EVENT_QUEUE: usize = 4096;
+
+/// Probes under way at one time, over all pools.
+pub const PROBES_IN_FLIGHT: usize = 256;
+
+/// Bytes of a probe's answer that are looked at for `body_contains`.
+pub const PROBE_BODY_BYTES: usize = 64 * 1024;
+
+/// Connections to the admin listener at one time.
+pub const ADMIN_CONNECTIONS: usize = 64;
+
+/// How long an admin client may take for its request's head.
+pub const ADMIN_HEAD: Duration = Duration::from_secs(5);
+
+/// How often a worker looks through its idle upstream connections.
+pub const SWEEP: Duration = Duration::from_secs(1);
+
+/// Bytes of a path, header value or key in an access log line; longer ones are cut.
+pub const LOG_FIELD_BYTES: usize = 2048;
