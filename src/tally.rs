@@ -1,0 +1,344 @@
+//! What is counted while requests pass: cells that one thread writes and a scrape adds up, and the reasons they count.
+//!
+//! Owns numbers and the closed lists of reasons. Never names a metric: that is [`crate::telemetry`].
+//! Every worker has cells of its own, so counting is a plain load and store, without a lock and without a cache line
+//! that two cores fight for.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub struct Tally(AtomicU64);
+
+impl Tally {
+    /// Adds one.
+    pub fn bump(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`. Only the thread that owns the cell does this: two would lose counts.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// The count so far, from any thread.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Upper bounds of the duration buckets, in seconds. From half a millisecond, below which a proxy's own share drowns in
+/// noise, to a minute, the default time for an answer to begin.
+pub const BUCKETS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+/// A histogram of durations with one writer.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [Tally; BUCKETS.len() + 1],
+    sum_nanos: Tally,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.buckets[BUCKETS.partition_point(|&bound| bound < seconds)].bump();
+        self.sum_nanos
+            .add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// The counts per bucket (not yet cumulative, the last one is above all bounds) and the sum in seconds.
+    pub fn read(&self) -> ([u64; BUCKETS.len() + 1], f64) {
+        (
+            std::array::from_fn(|i| self.buckets[i].get()),
+            self.sum_nanos.get() as f64 / 1e9,
+        )
+    }
+}
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// All of them, in the order of their cells.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// The word for labels and logs.
+            pub fn word(self) -> &'static str {
+                match self { $($name::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// How a request ended for its client.
+    Class {
+        /// Its client went away before the whole answer had been passed on.
+        Cancelled = "cancelled",
+        /// An answer of 1xx. Only ever final when a backend switches protocols unasked.
+        Informational = "1xx",
+        /// An answer of 2xx.
+        Success = "2xx",
+        /// An answer of 3xx.
+        Redirect = "3xx",
+        /// An answer of 4xx.
+        ClientError = "4xx",
+        /// An answer of 5xx or above.
+        ServerError = "5xx",
+    }
+}
+
+impl Class {
+    /// The class of a status code.
+    pub fn of(status: u16) -> Class {
+        match status / 100 {
+            1 => Class::Informational,
+            2 => Class::Success,
+            3 => Class::Redirect,
+            4 => Class::ClientError,
+            _ => Class::ServerError,
+        }
+    }
+}
+
+reasons! {
+    /// Why a request was not sent to the owner of its key.
+    OffOwner {
+        /// Its health checks failed.
+        OwnerDown = "owner_down",
+        /// Its host name has no address.
+        OwnerUnresolved = "owner_unresolved",
+        /// An attempt at it failed in this request.
+        Repeat = "repeat",
+        /// The request has no key, and the pool spreads such requests.
+        NoKey = "no_key",
+    }
+}
+
+reasons! {
+    /// How one attempt at a backend ended.
+    AttemptEnd {
+        /// With an answer.
+        Answered = "answered",
+        /// The backend refused the connection or could not be reached.
+        ConnectFailed = "connect_failed",
+        /// No connection in time.
+        ConnectTimeout = "connect_timeout",
+        /// A pooled connection had been closed by the backend.
+        Stale = "stale",
+        /// The connection broke before the answer's head.
+        Broken = "broken",
+        /// No answer's head in time.
+        Timeout = "timeout",
+        /// The answer broke the protocol.
+        Protocol = "protocol",
+        /// The connection broke, or fell silent, in the middle of the answer.
+        Truncated = "truncated",
+        /// The client went away, or its request turned out bad.
+        Cancelled = "cancelled",
+    }
+}
+
+reasons! {
+    /// An answer of our own.
+    Refusal {
+        /// 400: not a request, or one that can be read in two ways.
+        Malformed = "malformed",
+        /// 400: no key where the pool requires one.
+        NoKey = "no_key",
+        /// 404: no route.
+        NoRoute = "no_route",
+        /// 405: `CONNECT` and `TRACE`.
+        Method = "method",
+        /// 408: the head or the body came too slowly.
+        RequestTimeout = "request_timeout",
+        /// 413: the body is over the limit.
+        BodyTooLarge = "body_too_large",
+        /// 414: the target is too long.
+        TargetTooLong = "target_too_long",
+        /// 431: the head is over a limit.
+        HeadTooLarge = "head_too_large",
+        /// 501: a transfer coding that is not supported.
+        TransferCoding = "transfer_coding",
+        /// 502: the backend broke the connection or could not be reached.
+        BackendBroken = "backend_broken",
+        /// 502: the backend broke the protocol.
+        BackendProtocol = "backend_protocol",
+        /// 503: no backend is serving.
+        NoBackend = "no_backend",
+        /// 504: the backend is too slow.
+        BackendTimeout = "backend_timeout",
+        /// 505: neither HTTP/1.0 nor HTTP/1.1.
+        Version = "version",
+    }
+}
+
+impl Refusal {
+    /// The status code.
+    pub fn status(self) -> u16 {
+        match self {
+            Refusal::Malformed | Refusal::NoKey => 400,
+            Refusal::NoRoute => 404,
+            Refusal::Method => 405,
+            Refusal::RequestTimeout => 408,
+            Refusal::BodyTooLarge => 413,
+            Refusal::TargetTooLong => 414,
+            Refusal::HeadTooLarge => 431,
+            Refusal::TransferCoding => 501,
+            Refusal::BackendBroken | Refusal::BackendProtocol => 502,
+            Refusal::NoBackend => 503,
+            Refusal::BackendTimeout => 504,
+            Refusal::Version => 505,
+        }
+    }
+}
+
+reasons! {
+    /// Why an upstream connection was closed.
+    Closed {
+        /// It was idle for too long.
+        Idle = "idle",
+        /// It was too old to be used again.
+        Age = "age",
+        /// There were enough idle ones.
+        Excess = "excess",
+        /// The backend closed it while it was idle.
+        ByBackend = "by_backend",
+        /// The backend said that it would not go on using it.
+        NotKept = "not_kept",
+        /// An exchange on it did not come to its proper end.
+        Aborted = "aborted",
+        /// The backend's address changed, or the proxy stops.
+        Retired = "retired",
+    }
+}
+
+reasons! {
+    /// Why a client's connection was turned away.
+    Rejected {
+        /// As many connections as are allowed in all.
+        Full = "full",
+        /// As many as are allowed from its address.
+        AddressFull = "address_full",
+        /// The worker's queue is full.
+        Overload = "overload",
+    }
+}
+
+/// One cell for each reason of a kind.
+#[derive(Debug)]
+pub struct ByReason<const N: usize>([Tally; N]);
+
+impl<const N: usize> Default for ByReason<N> {
+    fn default() -> Self {
+        ByReason(std::array::from_fn(|_| Tally::default()))
+    }
+}
+
+impl<const N: usize> ByReason<N> {
+    /// The cell with this number.
+    pub fn at(&self, reason: usize) -> &Tally {
+        &self.0[reason]
+    }
+}
+
+/// What one worker counts about one backend. On cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct BackendCells {
+    /// Requests by [`Class`], counted when they end, at the backend that answered them.
+    pub requests: ByReason<{ Class::ALL.len() }>,
+    /// Attempts by [`AttemptEnd`].
+    pub attempts: ByReason<{ AttemptEnd::ALL.len() }>,
+    /// Attempts begun: less those ended, the requests in flight.
+    pub begun: Tally,
+    /// Attempts ended.
+    pub ended: Tally,
+    /// Connections opened.
+    pub opened: Tally,
+    /// Requests on a connection that had served one before.
+    pub reused: Tally,
+    /// Connections closed, by [`Closed`].
+    pub closed: ByReason<{ Closed::ALL.len() }>,
+}
+
+/// What one worker counts about one pool. On cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PoolCells {
+    /// Requests that no backend answered, by [`Class`].
+    pub unanswered: ByReason<{ Class::ALL.len() }>,
+    /// From the first byte of the request's head being looked at to the last of the answer handed to the kernel.
+    pub whole: Histogram,
+    /// To the answer's head.
+    pub first_byte: Histogram,
+    /// Time to open a connection to a backend.
+    pub connect: Histogram,
+    /// Requests not sent to their key's owner, by [`OffOwner`].
+    pub off_owner: ByReason<{ OffOwner::ALL.len() }>,
+    /// Repeats, by the [`AttemptEnd`] that led to them.
+    pub repeats: ByReason<{ AttemptEnd::ALL.len() }>,
+    /// Answers of our own, by [`Refusal`].
+    pub refusals: ByReason<{ Refusal::ALL.len() }>,
+    /// Body bytes from clients.
+    pub received_bytes: Tally,
+    /// Body bytes to clients.
+    pub sent_bytes: Tally,
+}
+
+/// What one worker counts that belongs to no pool. On cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCells {
+    /// Answers of our own before a pool was known, by [`Refusal`].
+    pub refusals: ByReason<{ Refusal::ALL.len() }>,
+}
+
+/// What the control task counts about one backend's probes.
+#[derive(Debug, Default)]
+pub struct ProbeCells {
+    /// Probes that passed.
+    pub passed: Tally,
+    /// Probes that failed.
+    pub failed: Tally,
+    /// How long they took.
+    pub took: Histogram,
+    /// Times that the backend's standing changed.
+    pub transitions: Tally,
+}
+
+/// What is counted about one listener. Several threads write here, once for each connection.
+#[derive(Debug, Default)]
+pub struct ListenerCells {
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// Connections open now.
+    pub open: AtomicU64,
+    /// Connections turned away, by [`Rejected`].
+    pub rejected: [AtomicU64; Rejected::ALL.len()],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_fall_into_the_bucket_whose_bound_they_do_not_exceed() {
+        let histogram = Histogram::default();
+        for micros in [1, 500, 501, 60_000_000, 60_000_001] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let (counts, sum) = histogram.read();
+        assert_eq!((counts[0], counts[1], counts[15], counts[16]), (2, 1, 1, 1));
+        assert!((sum - 120.001_003).abs() < 1e-6);
+    }
+}
