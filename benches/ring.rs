@@ -33,9 +33,7 @@ fn address(number: u32) -> SocketAddr {
 }
 
 fn names(backends: u32) -> Vec<Arc<str>> {
-    (0..backends)
-        .map(|number| address(number).to_string().into())
-        .collect()
+    (0..backends).map(|number| address(number).to_string().into()).collect()
 }
 
 fn ringway(names: &[Arc<str>], replicas: u32) -> Ring {
@@ -44,9 +42,7 @@ fn ringway(names: &[Arc<str>], replicas: u32) -> Ring {
 }
 
 fn ketama(backends: u32) -> Continuum {
-    let buckets: Vec<_> = (0..backends)
-        .map(|number| Bucket::new(address(number), 1))
-        .collect();
+    let buckets: Vec<_> = (0..backends).map(|number| Bucket::new(address(number), 1)).collect();
     Continuum::new(&buckets)
 }
 
@@ -54,9 +50,7 @@ fn ketama(backends: u32) -> Continuum {
 fn sip(backends: u32, replicas: u32) -> HashRing<(u32, u32)> {
     let mut ring = HashRing::new();
     ring.batch_add(
-        (0..backends)
-            .flat_map(|backend| (0..replicas).map(move |node| (backend, node)))
-            .collect(),
+        (0..backends).flat_map(|backend| (0..replicas).map(move |node| (backend, node))).collect(),
     );
     ring
 }
@@ -91,9 +85,7 @@ fn ask(group: &mut BenchmarkGroup<'_, WallTime>, id: BenchmarkId, search: impl F
     group.bench_function(id, |b| {
         b.iter(|| {
             // A linear congruential generator (Knuth's MMIX), whose upper bits are random enough for a place.
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(search(black_box(state)) | 1);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(search(black_box(state)) | 1);
             state
         });
     });
@@ -107,38 +99,22 @@ fn lookup(c: &mut Criterion) {
         for replicas in [KETAMA_POINTS, REPLICAS] {
             let ring = ringway(&names, replicas);
             let owner = |place| u64::from(ring.owner(place).expect("the ring is not empty").0);
-            ask(&mut group, id("ringway-place", replicas), |state| {
-                owner(Place(state))
-            });
-            ask(&mut group, id("ringway-key", replicas), |state| {
-                owner(Place::of(&key(state)))
-            });
+            ask(&mut group, id("ringway-place", replicas), |state| owner(Place(state)));
+            ask(&mut group, id("ringway-key", replicas), |state| owner(Place::of(&key(state))));
             let ring = sip(backends, replicas);
             let owner = |key: &[u8]| u64::from(ring.get(&key).expect("the ring is not empty").0);
-            ask(&mut group, id("hashring-key", replicas), |state| {
-                owner(&key(state))
-            });
+            ask(&mut group, id("hashring-key", replicas), |state| owner(&key(state)));
         }
         let ring = ketama(backends);
         let owner = |key: &[u8]| u64::from(ring.node(key).expect("the ring is not empty").port());
-        ask(&mut group, id("ketama-key", KETAMA_POINTS), |state| {
-            owner(&key(state))
-        });
+        ask(&mut group, id("ketama-key", KETAMA_POINTS), |state| owner(&key(state)));
     }
     // What all of the above includes.
-    ask(
-        &mut group,
-        BenchmarkId::from_parameter("making-a-place"),
-        |state| state & 3,
-    );
-    ask(&mut group, BenchmarkId::from_parameter("making-a-key"), |state| {
-        u64::from(key(state)[9])
+    ask(&mut group, BenchmarkId::from_parameter("making-a-place"), |state| state & 3);
+    ask(&mut group, BenchmarkId::from_parameter("making-a-key"), |state| u64::from(key(state)[9]));
+    ask(&mut group, BenchmarkId::from_parameter("making-and-hashing-a-key"), |state| {
+        Place::of(&key(state)).0
     });
-    ask(
-        &mut group,
-        BenchmarkId::from_parameter("making-and-hashing-a-key"),
-        |state| Place::of(&key(state)).0,
-    );
     group.finish();
 }
 
@@ -147,21 +123,14 @@ fn walk(c: &mut Criterion) {
     for backends in BACKENDS {
         let ring = ringway(&names(backends), REPLICAS);
         let third = |place| ring.walk(place).nth(2).expect("there are three backends").0;
-        ask(&mut group, BenchmarkId::new("third-owner", backends), |state| {
-            u64::from(third(Place(state)))
-        });
+        ask(&mut group, BenchmarkId::new("third-owner", backends), |state| u64::from(third(Place(state))));
     }
     group.finish();
 }
 
 fn short() -> Criterion {
-    let times = Criterion::default()
-        .warm_up_time(Duration::from_millis(200))
-        .without_plots();
-    times
-        .measurement_time(Duration::from_millis(500))
-        .sample_size(20)
-        .nresamples(2_000)
+    let times = Criterion::default().warm_up_time(Duration::from_millis(200)).without_plots();
+    times.measurement_time(Duration::from_millis(500)).sample_size(20).nresamples(2_000)
 }
 
 criterion_group! {

@@ -141,10 +141,7 @@ impl Fleet {
         let mut pools = Vec::with_capacity(plans.len());
         let mut ids = 0..;
         for (index, plan) in plans.into_iter().enumerate() {
-            let members = plan
-                .members
-                .iter()
-                .map(|member| (member.name.clone(), member.weight));
+            let members = plan.members.iter().map(|member| (member.name.clone(), member.weight));
             let ring = Ring::build(members, plan.replicas).map_err(|error| (index, error))?;
             let mut policies = plan.members;
             policies.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
@@ -152,13 +149,7 @@ impl Fleet {
                 let (addresses, reason) = first_addresses(&policy.address);
                 let (health, reason) = first_health(plan.thresholds, reason);
                 let backend = Arc::new(Backend::new(id, policy, workers));
-                MemberState {
-                    backend,
-                    addresses,
-                    health,
-                    since: now,
-                    reason: reason.into(),
-                }
+                MemberState { backend, addresses, health, since: now, reason: reason.into() }
             });
             pools.push(PoolState {
                 pool: Arc::new(Pool::new(plan.name, workers)),
@@ -234,10 +225,7 @@ impl Fleet {
 
     /// Whether every backend with health checks has had its first result.
     pub fn is_proven(&self) -> bool {
-        self.pools
-            .iter()
-            .flat_map(|pool| &pool.members)
-            .all(|member| member.health != Health::Unproven)
+        self.pools.iter().flat_map(|pool| &pool.members).all(|member| member.health != Health::Unproven)
     }
 }
 
@@ -290,11 +278,7 @@ mod tests {
     }
 
     fn probe(fleet: &mut Fleet, member: u32, outcome: Outcome) -> Applied {
-        let event = Event {
-            pool: 0,
-            member: MemberIndex(member),
-            fact: Fact::Probed(outcome),
-        };
+        let event = Event { pool: 0, member: MemberIndex(member), fact: Fact::Probed(outcome) };
         fleet.apply(event, SystemTime::UNIX_EPOCH)
     }
 
@@ -315,17 +299,11 @@ mod tests {
         assert!(!fleet.is_proven());
         assert!(matches!(probe(&mut fleet, 0, Outcome::Pass), Applied::Changed(_)));
         assert!(fleet.is_proven());
-        assert!(matches!(
-            probe(&mut fleet, 0, Outcome::fail("no")),
-            Applied::Nothing
-        ));
+        assert!(matches!(probe(&mut fleet, 0, Outcome::fail("no")), Applied::Nothing));
         let Applied::Changed(change) = probe(&mut fleet, 0, Outcome::fail("again")) else {
             panic!("still up")
         };
-        assert_eq!(
-            (change.from, change.to, &*change.reason),
-            (Standing::Serving, Standing::Down, "again")
-        );
+        assert_eq!((change.from, change.to, &*change.reason), (Standing::Serving, Standing::Down, "again"));
         assert!(matches!(probe(&mut fleet, 0, Outcome::Pass), Applied::Nothing));
         assert!(matches!(probe(&mut fleet, 0, Outcome::Pass), Applied::Changed(_)));
     }
@@ -339,22 +317,9 @@ mod tests {
         assert_eq!(fleet.view().pools[0].members[0].standing, Standing::Unresolved);
         let member = MemberIndex(0);
         let found = Fact::Resolved(Arc::new(["127.0.0.1:1".parse().unwrap()]));
-        fleet.apply(
-            Event {
-                pool: 0,
-                member,
-                fact: found,
-            },
-            SystemTime::UNIX_EPOCH,
-        );
-        fleet.apply(
-            Event {
-                pool: 0,
-                member,
-                fact: Fact::NotResolved("gone".into()),
-            },
-            SystemTime::UNIX_EPOCH,
-        );
+        fleet.apply(Event { pool: 0, member, fact: found }, SystemTime::UNIX_EPOCH);
+        fleet
+            .apply(Event { pool: 0, member, fact: Fact::NotResolved("gone".into()) }, SystemTime::UNIX_EPOCH);
         assert_eq!(fleet.view().pools[0].members[0].standing, Standing::Serving);
     }
 }

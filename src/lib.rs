@@ -1,8 +1,73 @@
-//! **Ringway**: a consistent-hash routing reverse proxy. Here: its ring, HTTP/1.1 on the wire, and the fleet.
+//! **Ringway**: a consistent-hash routing reverse proxy.
+//!
+//! It reads a key from each request, finds the key's owner on a SHA-1 ring of virtual nodes, and forwards the request
+//! there. Health checks take failed backends out and put recovered ones back; only the keys that must move do. It can say
+//! who owns a key, and why.
+//!
+//! Tenets, in this order when they conflict: correct, bounded, observable, fast, flexible.
+//!
+//! # The picture
+//!
+//! ```text
+//!                     control thread
+//!    config file ─┐
+//!    probes ──────┤  Event ──►  control ──► Fleet::apply ──► Arc<View> ──► published
+//!    resolver ────┘              (one task, the only writer)                   │ read only
+//!                                                                             ▼
+//!    listener ──► accept ──► worker threads: one runtime each, nothing shared on the way
+//!                            request ─► key ─► owners in ring order ─► attempt ─► answer
+//! ```
+//!
+//! Facts go down one pipe, pictures come up one pipe. A request reads one view and works with it to the end. What
+//! decides is pure, what touches the world is thin. The ring depends on membership alone; health is a filter over it.
+//! Everything has a bound ([`limits`]), an owner and an end.
+//!
+//! # Where to find what
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`ring`] | placement: which backend owns a key, and who comes next. Pure |
+//! | [`fleet`] | pools, backends and their health, and the [`fleet::View`] of them. Pure |
+//! | [`http1`] | HTTP/1.1 on the wire: what bytes mean, and which are refused. Pure |
+//! | [`io`] | buffers and timers of a connection |
+//! | [`upstream`] | connections to backends |
+//! | [`proxy`] | the request path; start at [`proxy::exchange::exchange`] |
+//! | [`server`] | listeners, workers, client connections |
+//! | [`control`] | the task around the fleet; probes and look-ups |
+//! | [`tally`], [`telemetry`] | counting, and telling what was counted |
+//! | [`admin`] | the operator's listener |
+//! | [`config`] | the TOML file and its errors |
+//! | [`app`] | assembly |
+//!
+//! Dependencies point one way: `app → {admin, proxy, server, control} → {upstream, telemetry} → fleet → ring`; `http1`,
+//! `io`, `tally` and `limits` are leaves. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
+//! them. `tests/it/tidy.rs` holds these rules.
+//!
+//! # Why the data path does not use hyper
+//!
+//! The control plane does: the admin listener, the probes and the demo's backends. The data path reads and writes HTTP/1.1
+//! itself ([`http1`], tokens found by `httparse`), for three reasons:
+//!
+//! - **Strictness.** hyper drops a `Content-Length` that stands beside `Transfer-Encoding` before anybody can see it, and
+//!   takes a list of codings that ends in `chunked`. A proxy must refuse both: what follows such a message is a matter
+//!   of opinion, which is what request smuggling lives on.
+//! - **Interim answers.** hyper's HTTP/1 server has no way to send a `103 Early Hints` that a backend sent.
+//! - **Cost.** One task carries both sides of an exchange: no second task per upstream connection, no channel between
+//!   the two, no header map. Lines that need no change are copied in runs. An idle connection, on either side, is a bare
+//!   socket: no buffer, no parser. `benches/peers` measures what that gives.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod control;
 pub mod fleet;
 pub mod http1;
 pub mod io;
 pub mod limits;
+pub mod proxy;
 pub mod ring;
+pub mod server;
 pub mod tally;
+pub mod telemetry;
+pub mod upstream;

@@ -99,13 +99,8 @@ impl Ring {
 
     /// Where the member of this name stands in [`members`](Self::members).
     pub fn index_of(&self, name: &str) -> Option<MemberIndex> {
-        let found = self
-            .members
-            .binary_search_by(|member| (*member.name).cmp(name))
-            .ok()?;
-        Some(MemberIndex(
-            u32::try_from(found).expect("a ring has at most 65 535 members"),
-        ))
+        let found = self.members.binary_search_by(|member| (*member.name).cmp(name)).ok()?;
+        Some(MemberIndex(u32::try_from(found).expect("a ring has at most 65 535 members")))
     }
 
     /// Virtual nodes per unit of weight, as given to [`build`](Self::build).
@@ -143,11 +138,7 @@ impl Ring {
     /// first.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = (Place, MemberIndex)> {
         let owner_of = |(&place, &member): (&Place, &u16)| (place, MemberIndex(u32::from(member)));
-        self.circle
-            .places()
-            .iter()
-            .zip(self.circle.members())
-            .map(owner_of)
+        self.circle.places().iter().zip(self.circle.members()).map(owner_of)
     }
 
     /// SHA-1 over replicas, names and weights. Two rings with one fingerprint place every key alike.
@@ -158,10 +149,7 @@ impl Ring {
     /// The fingerprint of those members alone for which `serves` says yes; what it covers begins with other
     /// bytes, so it differs from [`fingerprint`](Self::fingerprint) also when all of them serve.
     pub fn serving_fingerprint(&self, mut serves: impl FnMut(MemberIndex) -> bool) -> Fingerprint {
-        let serving = (0..)
-            .map(MemberIndex)
-            .zip(&self.members)
-            .filter(|(index, _)| serves(*index));
+        let serving = (0..).map(MemberIndex).zip(&self.members).filter(|(index, _)| serves(*index));
         Fingerprint::of("ring/1 serving", self.replicas, serving.map(|(_, member)| member))
     }
 }

@@ -32,9 +32,8 @@ impl Tally {
 
 /// Upper bounds of the duration buckets, in seconds. From half a millisecond, below which a proxy's own share drowns in
 /// noise, to a minute, the default time for an answer to begin.
-pub const BUCKETS: [f64; 16] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
+pub const BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 /// A histogram of durations with one writer.
 #[derive(Debug, Default)]
@@ -48,16 +47,12 @@ impl Histogram {
     pub fn observe(&self, took: Duration) {
         let seconds = took.as_secs_f64();
         self.buckets[BUCKETS.partition_point(|&bound| bound < seconds)].bump();
-        self.sum_nanos
-            .add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.sum_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// The counts per bucket (not yet cumulative, the last one is above all bounds) and the sum in seconds.
     pub fn read(&self) -> ([u64; BUCKETS.len() + 1], f64) {
-        (
-            std::array::from_fn(|i| self.buckets[i].get()),
-            self.sum_nanos.get() as f64 / 1e9,
-        )
+        (std::array::from_fn(|i| self.buckets[i].get()), self.sum_nanos.get() as f64 / 1e9)
     }
 }
 

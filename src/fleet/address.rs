@@ -32,10 +32,7 @@ pub struct AddressError {
 
 impl AddressError {
     fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            help: help.into(),
-        }
+        Self { message: message.into(), help: help.into() }
     }
 }
 
@@ -45,19 +42,15 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Ok(socket) = text.parse::<SocketAddr>() {
             return match socket.port() {
-                0 => Err(AddressError::new(
-                    "port 0 is no port to connect to",
-                    "write a port from 1 to 65535",
-                )),
+                0 => {
+                    Err(AddressError::new("port 0 is no port to connect to", "write a port from 1 to 65535"))
+                }
                 _ => Ok(Self::Socket(socket)),
             };
         }
         if let Some((_, rest)) = text.split_once("://") {
             let rest = rest.split('/').next().unwrap_or_default();
-            return Err(AddressError::new(
-                "this is a URL",
-                format!("leave the scheme out: \"{rest}\""),
-            ));
+            return Err(AddressError::new("this is a URL", format!("leave the scheme out: \"{rest}\"")));
         }
         if !text.starts_with('[') && text.matches(':').count() > 1 {
             return Err(AddressError::new(
@@ -66,10 +59,7 @@ impl FromStr for Address {
             ));
         }
         let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
-            return Err(AddressError::new(
-                "the port is missing",
-                format!("add it: \"{text}:80\""),
-            ));
+            return Err(AddressError::new("the port is missing", format!("add it: \"{text}:80\"")));
         };
         let port = match port.parse::<u16>() {
             Ok(number) if number > 0 && port.bytes().all(|b| b.is_ascii_digit()) => number,
@@ -85,10 +75,7 @@ impl FromStr for Address {
                 fault,
                 "write \"IP:PORT\", \"[IPv6]:PORT\" or \"HOST:PORT\", for example \"10.0.0.1:9001\"",
             )),
-            None => Ok(Self::Name {
-                host: host.to_ascii_lowercase(),
-                port,
-            }),
+            None => Ok(Self::Name { host: host.to_ascii_lowercase(), port }),
         }
     }
 }
@@ -113,10 +100,7 @@ pub(crate) fn host_name_fault(host: &str) -> Option<String> {
         return Some("the host name is longer than 253 characters".into());
     }
     for label in name.split('.') {
-        if let Some(odd) = label
-            .chars()
-            .find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
-        {
+        if let Some(odd) = label.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_')) {
             return Some(format!("a host name cannot contain {odd:?}"));
         }
         if label.is_empty() || label.len() > 63 {
@@ -127,7 +111,5 @@ pub(crate) fn host_name_fault(host: &str) -> Option<String> {
         }
     }
     let last = name.rsplit('.').next().unwrap_or(name);
-    last.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| format!("`{name}` is not an IPv4 address"))
+    last.bytes().all(|b| b.is_ascii_digit()).then(|| format!("`{name}` is not an IPv4 address"))
 }

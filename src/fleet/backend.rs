@@ -28,20 +28,9 @@ pub struct Backend {
 
 impl Backend {
     pub(super) fn new(id: usize, policy: MemberPolicy, workers: usize) -> Backend {
-        let MemberPolicy {
-            name,
-            address,
-            weight,
-        } = policy;
+        let MemberPolicy { name, address, weight } = policy;
         let cells = (0..workers).map(|_| BackendCells::default()).collect();
-        Backend {
-            id,
-            name,
-            address,
-            weight,
-            cells,
-            probes: ProbeCells::default(),
-        }
+        Backend { id, name, address, weight, cells, probes: ProbeCells::default() }
     }
 
     /// The cells that this worker writes.
@@ -72,10 +61,7 @@ pub struct Pool {
 
 impl Pool {
     pub(super) fn new(name: Arc<str>, workers: usize) -> Pool {
-        Pool {
-            name,
-            cells: (0..workers).map(|_| PoolCells::default()).collect(),
-        }
+        Pool { name, cells: (0..workers).map(|_| PoolCells::default()).collect() }
     }
 
     /// The cells that this worker writes.

@@ -70,24 +70,11 @@ pub struct PoolView {
 
 impl PoolView {
     pub(super) fn new(pool: Arc<Pool>, ring: Arc<Ring>, members: Box<[MemberView]>) -> PoolView {
-        assert_eq!(
-            members.len(),
-            ring.members().len(),
-            "a view has the members of its ring"
-        );
+        assert_eq!(members.len(), ring.members().len(), "a view has the members of its ring");
         let is_serving = |member: MemberIndex| members[member.as_usize()].standing == Standing::Serving;
         let serving_fingerprint = ring.serving_fingerprint(is_serving);
-        let serving = members
-            .iter()
-            .filter(|member| member.standing == Standing::Serving)
-            .count();
-        PoolView {
-            pool,
-            ring,
-            members,
-            serving,
-            serving_fingerprint,
-        }
+        let serving = members.iter().filter(|member| member.standing == Standing::Serving).count();
+        PoolView { pool, ring, members, serving, serving_fingerprint }
     }
 
     /// The backend with this index.

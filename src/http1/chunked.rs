@@ -37,11 +37,7 @@ impl Chunked {
             State::Size => self.size_line(input),
             State::Data(rest) => {
                 let n = input.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-                self.state = if rest == n as u64 {
-                    State::DataEnd
-                } else {
-                    State::Data(rest - n as u64)
-                };
+                self.state = if rest == n as u64 { State::DataEnd } else { State::Data(rest - n as u64) };
                 Ok(Piece::Data(n))
             }
             State::DataEnd => match input {
@@ -63,11 +59,7 @@ impl Chunked {
                 return Err(BodyError("a chunk-size line is too long"));
             }
             // What can't become a size is refused now and not when its line ends, if ever it does.
-            return if may_begin_size(window) {
-                Ok(Piece::More)
-            } else {
-                Err(BAD_SIZE)
-            };
+            return if may_begin_size(window) { Ok(Piece::More) } else { Err(BAD_SIZE) };
         };
         let Some((b'\r', line)) = window[..end].split_last() else {
             return Err(BodyError("a chunk-size line does not end in CRLF"));
@@ -77,11 +69,7 @@ impl Chunked {
         if self.extension_bytes > CHUNK_EXTENSION_BYTES {
             return Err(BodyError("too many bytes of chunk extensions"));
         }
-        self.state = if size == 0 {
-            State::Trailers
-        } else {
-            State::Data(size)
-        };
+        self.state = if size == 0 { State::Trailers } else { State::Data(size) };
         Ok(Piece::Framing(end + 1))
     }
 }
@@ -212,10 +200,7 @@ mod tests {
     fn extensions_and_trailers_are_bounded() {
         let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(100_000));
         assert!(read(long.as_bytes(), 4096).is_err());
-        let many = format!(
-            "{}0\r\n\r\n",
-            format!("1;{}\r\na\r\n", "x".repeat(200)).repeat(2000)
-        );
+        let many = format!("{}0\r\n\r\n", format!("1;{}\r\na\r\n", "x".repeat(200)).repeat(2000));
         assert!(read(many.as_bytes(), 4096).is_err());
         let trailer = format!("0\r\nX: {}\r\n\r\n", "a".repeat(300_000));
         assert!(read(trailer.as_bytes(), 4096).is_err());

@@ -23,10 +23,7 @@ impl Span {
     pub(super) fn locate(part: &[u8], whole: &[u8]) -> Span {
         let start = part.as_ptr() as usize - whole.as_ptr() as usize;
         debug_assert!(start + part.len() <= whole.len(), "a part lies within the whole");
-        Span {
-            start: start as u32,
-            end: (start + part.len()) as u32,
-        }
+        Span { start: start as u32, end: (start + part.len()) as u32 }
     }
 }
 
@@ -180,10 +177,7 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
 
 /// The items of a comma-separated list, trimmed, empty ones left out (RFC 9110 section 5.6.1).
 pub fn list_items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&b| b == b',')
-        .map(trim)
-        .filter(|item| !item.is_empty())
+    value.split(|&b| b == b',').map(trim).filter(|item| !item.is_empty())
 }
 
 /// A `Content-Length` value: digits only, no sign, no list (RFC 9110 section 8.6).
@@ -192,10 +186,7 @@ pub(super) fn content_length(value: &[u8]) -> Result<u64, BodyError> {
     if value.is_empty() || value.len() > 20 || !value.iter().all(u8::is_ascii_digit) {
         return Err(bad());
     }
-    std::str::from_utf8(value)
-        .ok()
-        .and_then(|digits| digits.parse().ok())
-        .ok_or_else(bad)
+    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or_else(bad)
 }
 
 #[cfg(test)]
@@ -222,16 +213,7 @@ mod tests {
         assert_eq!(content_length(b"5").unwrap(), 5);
         assert_eq!(content_length(b"0005").unwrap(), 5);
         assert_eq!(content_length(b"18446744073709551615").unwrap(), u64::MAX);
-        for bad in [
-            b"".as_slice(),
-            b"+5",
-            b"-5",
-            b"5 ",
-            b"0x5",
-            b"5,5",
-            b"18446744073709551616",
-            b"1_0",
-        ] {
+        for bad in [b"".as_slice(), b"+5", b"-5", b"5 ", b"0x5", b"5,5", b"18446744073709551616", b"1_0"] {
             assert!(content_length(bad).is_err(), "{bad:?}");
         }
     }

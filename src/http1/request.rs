@@ -166,11 +166,7 @@ impl RequestHead {
         if target.len() > TARGET_BYTES {
             return Err(HeadError::TargetTooLong);
         }
-        self.version = if request.version.expect(COMPLETE) == 0 {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
+        self.version = if request.version.expect(COMPLETE) == 0 { Version::Http10 } else { Version::Http11 };
         self.method = Method::of(method)?;
         self.method_name = Span::locate(method, input);
         self.locate_fields(input, length, request.headers)?;
@@ -197,19 +193,11 @@ impl RequestHead {
             let known = Known::of(header.name.as_bytes());
             // An empty value is an empty slice of no particular place.
             let value = if header.value.is_empty() {
-                Span {
-                    start: name.end,
-                    end: name.end,
-                }
+                Span { start: name.end, end: name.end }
             } else {
                 Span::locate(header.value, input)
             };
-            self.fields.push(Field {
-                name,
-                value,
-                line_end: (length - 2) as u32,
-                known,
-            });
+            self.fields.push(Field { name, value, line_end: (length - 2) as u32, known });
         }
         Ok(())
     }
@@ -217,15 +205,9 @@ impl RequestHead {
     /// Every line ends in CRLF: `httparse` takes a bare LF too, which other readers do not take for a line's end.
     fn check_lines(&self, input: &[u8], length: usize) -> Result<(), HeadError> {
         let ends_in_crlf = |end: usize| input[..end].ends_with(b"\r\n");
-        let first_field = self
-            .fields
-            .first()
-            .map_or(length - 2, |field| field.name.start as usize);
+        let first_field = self.fields.first().map_or(length - 2, |field| field.name.start as usize);
         let before = &input[..self.method_name.start as usize];
-        let fields_end = self
-            .fields
-            .iter()
-            .all(|field| ends_in_crlf(field.line_end as usize));
+        let fields_end = self.fields.iter().all(|field| ends_in_crlf(field.line_end as usize));
         let empty_lines = before.chunks(2).all(|line| line == b"\r\n");
         if ends_in_crlf(first_field) && fields_end && ends_in_crlf(length) && empty_lines {
             Ok(())
@@ -245,10 +227,7 @@ impl RequestHead {
             return Ok(());
         }
         if target == b"*" && self.method == Method::Options {
-            self.target = Target {
-                path: Span::locate(target, input),
-                query: None,
-            };
+            self.target = Target { path: Span::locate(target, input), query: None };
             return Ok(());
         }
         let Some(rest) = strip_scheme(target) else {
@@ -256,14 +235,9 @@ impl RequestHead {
                 "the request target is in no form that RFC 9112 section 3.2 allows",
             ));
         };
-        let end = rest
-            .iter()
-            .position(|b| matches!(b, b'/' | b'?'))
-            .unwrap_or(rest.len());
+        let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
         if !valid_authority(&rest[..end]) {
-            return Err(HeadError::Malformed(
-                "the authority of the request target is not valid",
-            ));
+            return Err(HeadError::Malformed("the authority of the request target is not valid"));
         }
         self.authority = Some(Span::locate(&rest[..end], input));
         self.target = split_query(&rest[end..], input);
@@ -388,10 +362,7 @@ impl RequestHead {
 
     /// The values of the fields that the proxy knows by this name.
     pub fn values(&self, known: Known) -> impl DoubleEndedIterator<Item = &[u8]> {
-        self.fields
-            .iter()
-            .filter(move |field| field.known == known)
-            .map(|field| field.value.of(&self.bytes))
+        self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.bytes))
     }
 }
 
@@ -417,21 +388,12 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 fn split_query(target: &[u8], input: &[u8]) -> Target {
     let span = Span::locate(target, input);
     match memchr::memchr(b'?', target) {
-        None => Target {
-            path: span,
-            query: None,
-        },
+        None => Target { path: span, query: None },
         Some(at) => {
             let mark = span.start + at as u32;
             Target {
-                path: Span {
-                    start: span.start,
-                    end: mark,
-                },
-                query: Some(Span {
-                    start: mark + 1,
-                    end: span.end,
-                }),
+                path: Span { start: span.start, end: mark },
+                query: Some(Span { start: mark + 1, end: span.end }),
             }
         }
     }
@@ -455,9 +417,7 @@ pub fn valid_authority(authority: &[u8]) -> bool {
         authority.split_at(end)
     };
     let host_is_valid = !host.is_empty()
-        && host
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~'));
+        && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~'));
     let port_is_valid = match port {
         b"" | b":" => true,
         [b':', digits @ ..] => {
@@ -487,10 +447,7 @@ mod tests {
     fn reads_the_parts_of_a_request() {
         let head =
             parse("\r\nGET /a/b?c=d HTTP/1.1\r\nHost: a.example:80\r\nX-A:\r\nX-B: \t b c \r\n\r\n").unwrap();
-        assert_eq!(
-            (head.path(), head.query()),
-            (b"/a/b".as_slice(), Some(b"c=d".as_slice()))
-        );
+        assert_eq!((head.path(), head.query()), (b"/a/b".as_slice(), Some(b"c=d".as_slice())));
         assert_eq!(head.authority(), b"a.example:80");
         assert_eq!(head.value_of(b"x-b"), Some(b"b c".as_slice()));
         assert_eq!(head.value_of(b"x-a"), Some(b"".as_slice()));
@@ -502,10 +459,7 @@ mod tests {
     fn the_absolute_form_names_the_authority() {
         let head = parse("GET http://a.example?x HTTP/1.1\r\nHost: b.example\r\n\r\n").unwrap();
         assert_eq!(head.authority(), b"a.example");
-        assert_eq!(
-            (head.path(), head.query()),
-            (b"/".as_slice(), Some(b"x".as_slice()))
-        );
+        assert_eq!((head.path(), head.query()), (b"/".as_slice(), Some(b"x".as_slice())));
     }
 
     #[test]
@@ -519,10 +473,7 @@ mod tests {
             "Transfer-Encoding: xchunked\r\n",
             "Transfer-Encoding:\r\n",
         ] {
-            assert!(
-                parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).is_err(),
-                "{fields:?}"
-            );
+            assert!(parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).is_err(), "{fields:?}");
         }
         assert!(parse("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
     }
@@ -542,15 +493,7 @@ mod tests {
 
     #[test]
     fn odd_authorities_are_refused() {
-        for good in [
-            "a.example",
-            "a:80",
-            "[::1]",
-            "[::1]:8080",
-            "127.0.0.1:1",
-            "a_b",
-            "a:",
-        ] {
+        for good in ["a.example", "a:80", "[::1]", "[::1]:8080", "127.0.0.1:1", "a_b", "a:"] {
             assert!(valid_authority(good.as_bytes()), "{good}");
         }
         for bad in [
@@ -564,11 +507,9 @@ mod tests {
     #[test]
     fn keep_alive_follows_version_and_connection() {
         let keeps = |version: &str, connection: &str| {
-            parse(&format!(
-                "GET / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n"
-            ))
-            .unwrap()
-            .keep_alive
+            parse(&format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n"))
+                .unwrap()
+                .keep_alive
         };
         assert!(keeps("1.1", "x") && keeps("1.0", "Keep-Alive"));
         assert!(!keeps("1.1", "x, Close") && !keeps("1.0", "x") && !keeps("1.0", "keep-alive, close"));

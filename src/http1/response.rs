@@ -56,11 +56,8 @@ impl AnswerHead {
             Err(_) => return Err(AnswerError("the answer's head is not valid")),
         };
         const COMPLETE: &str = "httparse sets version and status of a complete answer";
-        self.version = Some(if answer.version.expect(COMPLETE) == 0 {
-            Version::Http10
-        } else {
-            Version::Http11
-        });
+        self.version =
+            Some(if answer.version.expect(COMPLETE) == 0 { Version::Http10 } else { Version::Http11 });
         self.status = answer.code.expect(COMPLETE);
         if self.status < 100 {
             return Err(AnswerError("the status code is not valid"));
@@ -85,26 +82,15 @@ impl AnswerHead {
                 last.line_end = name.start;
             }
             let value = if header.value.is_empty() {
-                Span {
-                    start: name.end,
-                    end: name.end,
-                }
+                Span { start: name.end, end: name.end }
             } else {
                 Span::locate(header.value, input)
             };
             let known = Known::of(header.name.as_bytes());
-            self.fields.push(Field {
-                name,
-                value,
-                line_end: end,
-                known,
-            });
+            self.fields.push(Field { name, value, line_end: end, known });
         }
         self.canonical = input[..length].ends_with(b"\r\n\r\n")
-            && self
-                .fields
-                .iter()
-                .all(|field| input[..field.line_end as usize].ends_with(b"\r\n"));
+            && self.fields.iter().all(|field| input[..field.line_end as usize].ends_with(b"\r\n"));
     }
 
     fn read_fields(&mut self, input: &[u8]) -> Result<(), AnswerError> {
@@ -194,10 +180,7 @@ mod tests {
         let head = parse("HTTP/1.1 200\r\nTransfer-Encoding: Chunked\r\n\r\n").unwrap();
         assert_eq!(head.framing(Method::Get), Ok(Framing::Chunked));
         let head = parse("HTTP/1.0 200 OK\r\n\r\n").unwrap();
-        assert_eq!(
-            (head.framing(Method::Get), head.keep_alive),
-            (Ok(Framing::Close), false)
-        );
+        assert_eq!((head.framing(Method::Get), head.keep_alive), (Ok(Framing::Close), false));
     }
 
     #[test]

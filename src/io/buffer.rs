@@ -115,10 +115,7 @@ impl BufferPool {
 
     /// A spare vector to build output in.
     pub fn output(&self) -> Vec<u8> {
-        self.spare
-            .borrow_mut()
-            .pop()
-            .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        self.spare.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
     /// Takes a vector back for later, if it has the usual size.
@@ -136,16 +133,11 @@ mod tests {
     use super::*;
 
     async fn fill(buffer: &mut Buffer, mut from: &[u8], bound: usize) -> usize {
-        std::future::poll_fn(|cx| buffer.poll_fill(&mut from, cx, bound))
-            .await
-            .unwrap()
+        std::future::poll_fn(|cx| buffer.poll_fill(&mut from, cx, bound)).await.unwrap()
     }
 
     fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .build()
-            .unwrap()
-            .block_on(future)
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
     }
 
     #[test]

@@ -33,10 +33,7 @@ impl Deadline {
                 }
                 entry
             }
-            none => none.insert(Entry {
-                sleep: Box::pin(tokio::time::sleep_until(due.into())),
-                fires: due,
-            }),
+            none => none.insert(Entry { sleep: Box::pin(tokio::time::sleep_until(due.into())), fires: due }),
         };
         loop {
             if entry.sleep.is_elapsed() || entry.fires > due {
@@ -71,58 +68,27 @@ mod tests {
     // No sockets here, so the paused clock is exact: but it moves tokio's instants only, so the test uses real, short times.
     #[test]
     fn fires_at_the_deadline_that_holds_now() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut deadline = Deadline::default();
             let begin = Instant::now();
-            assert!(
-                deadline
-                    .within(Duration::from_millis(30), std::future::pending::<()>())
-                    .await
-                    .is_none()
-            );
+            assert!(deadline.within(Duration::from_millis(30), std::future::pending::<()>()).await.is_none());
             assert!(begin.elapsed() >= Duration::from_millis(30));
             // An entry that stands earlier than the new deadline must not end the wait early.
             let begin = Instant::now();
-            assert!(
-                deadline
-                    .within(Duration::from_millis(5), async { 1 })
-                    .await
-                    .is_some()
-            );
-            assert!(
-                deadline
-                    .within(Duration::from_millis(40), std::future::pending::<()>())
-                    .await
-                    .is_none()
-            );
+            assert!(deadline.within(Duration::from_millis(5), async { 1 }).await.is_some());
+            assert!(deadline.within(Duration::from_millis(40), std::future::pending::<()>()).await.is_none());
             assert!(begin.elapsed() >= Duration::from_millis(40));
         });
     }
 
     #[test]
     fn an_earlier_deadline_fires_before_a_later_one_that_was_armed() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut deadline = Deadline::default();
-            assert!(
-                deadline
-                    .within(Duration::from_secs(3600), tokio::task::yield_now())
-                    .await
-                    .is_some()
-            );
-            assert!(
-                deadline
-                    .within(Duration::from_millis(5), std::future::pending::<()>())
-                    .await
-                    .is_none()
-            );
+            assert!(deadline.within(Duration::from_secs(3600), tokio::task::yield_now()).await.is_some());
+            assert!(deadline.within(Duration::from_millis(5), std::future::pending::<()>()).await.is_none());
         });
     }
 }

@@ -36,19 +36,9 @@ impl Ring {
     /// The largest ratio of a member's share to its part in the sum of weights. 1 is perfect, 1.1 means that
     /// some backend gets a tenth more keys than its weight asks for. 1 for a ring without virtual nodes.
     pub fn imbalance(&self) -> f64 {
-        let total: f64 = self
-            .members
-            .iter()
-            .map(|member| member.weight.millionths() as f64)
-            .sum();
-        let members = self
-            .members
-            .iter()
-            .zip(self.shares())
-            .filter(|(member, _)| !member.weight.is_zero());
-        members
-            .map(|(member, share)| share * total / member.weight.millionths() as f64)
-            .fold(1.0, f64::max)
+        let total: f64 = self.members.iter().map(|member| member.weight.millionths() as f64).sum();
+        let members = self.members.iter().zip(self.shares()).filter(|(member, _)| !member.weight.is_zero());
+        members.map(|(member, share)| share * total / member.weight.millionths() as f64).fold(1.0, f64::max)
     }
 
     /// What [`imbalance`](Self::imbalance) comes to on average over rings with these weights and replicas,
@@ -87,11 +77,7 @@ impl Ring {
 
     /// The members that have virtual nodes, those of one weight together.
     fn kinds(&self) -> Vec<Kind> {
-        let weights = self
-            .members
-            .iter()
-            .map(|member| member.weight)
-            .filter(|weight| !weight.is_zero());
+        let weights = self.members.iter().map(|member| member.weight).filter(|weight| !weight.is_zero());
         let mut weights: Vec<_> = weights.collect();
         weights.sort_unstable();
         let total: f64 = weights.iter().map(|weight| weight.millionths() as f64).sum();
@@ -130,11 +116,7 @@ impl Kind {
     /// The probability that all these members have a cube root below this one.
     fn all_below(&self, root: f64) -> f64 {
         let deviations = (root - self.mean) / self.deviation;
-        if deviations >= FAR {
-            1.0
-        } else {
-            normal_below(deviations).powf(self.members)
-        }
+        if deviations >= FAR { 1.0 } else { normal_below(deviations).powf(self.members) }
     }
 }
 
@@ -142,13 +124,7 @@ impl Kind {
 /// Mathematical Functions*, 26.2.17).
 fn normal_below(x: f64) -> f64 {
     let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
-    let series = [
-        1.330_274_429,
-        -1.821_255_978,
-        1.781_477_937,
-        -0.356_563_782,
-        0.319_381_530,
-    ];
+    let series = [1.330_274_429, -1.821_255_978, 1.781_477_937, -0.356_563_782, 0.319_381_530];
     let density = (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
     let tail = density * series.iter().fold(0.0, |sum, term| (sum + term) * t);
     if x < 0.0 { tail } else { 1.0 - tail }

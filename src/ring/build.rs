@@ -80,9 +80,7 @@ impl Ring {
 fn in_name_order(
     members: impl IntoIterator<Item = (Arc<str>, Weight)>,
 ) -> Result<Vec<RingMember>, RingError> {
-    let members = members
-        .into_iter()
-        .map(|(name, weight)| RingMember { name, weight });
+    let members = members.into_iter().map(|(name, weight)| RingMember { name, weight });
     let mut members: Vec<_> = members.take(MAX_MEMBERS + 1).collect();
     if members.len() > MAX_MEMBERS {
         return Err(RingError::TooManyMembers);
@@ -99,23 +97,14 @@ fn node_counts(members: &[RingMember], replicas: u32) -> Result<Vec<usize>, Ring
     let nodes = total_nodes(members, replicas);
     if nodes > MAX_VIRTUAL_NODES {
         let replicas_that_fit = replicas_that_fit(members, replicas);
-        return Err(RingError::TooManyNodes {
-            nodes,
-            cap: MAX_VIRTUAL_NODES,
-            replicas_that_fit,
-        });
+        return Err(RingError::TooManyNodes { nodes, cap: MAX_VIRTUAL_NODES, replicas_that_fit });
     }
     let count = |member: &RingMember| usize::try_from(member.weight.nodes(replicas));
-    Ok(members
-        .iter()
-        .map(|member| count(member).expect("the sum is below the cap"))
-        .collect())
+    Ok(members.iter().map(|member| count(member).expect("the sum is below the cap")).collect())
 }
 
 fn total_nodes(members: &[RingMember], replicas: u32) -> u64 {
-    members
-        .iter()
-        .fold(0, |sum, member| sum.saturating_add(member.weight.nodes(replicas)))
+    members.iter().fold(0, |sum, member| sum.saturating_add(member.weight.nodes(replicas)))
 }
 
 /// The largest number of replicas that keeps to the cap, given that `too_many` does not.
@@ -165,10 +154,7 @@ mod tests {
 
     #[test]
     fn exactly_as_many_virtual_nodes_as_allowed_fit() {
-        let member = |name: &str| RingMember {
-            name: name.into(),
-            weight: Weight::ONE,
-        };
+        let member = |name: &str| RingMember { name: name.into(), weight: Weight::ONE };
         let members = ["a", "b", "c", "d"].map(member);
         let quarter = u32::try_from(MAX_VIRTUAL_NODES / 4).unwrap();
         assert_eq!(node_counts(&members, quarter), Ok(vec![quarter as usize; 4]));

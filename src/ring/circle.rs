@@ -24,12 +24,7 @@ impl Circle {
     /// Sorts nodes that are listed by member: the first `counts[0]` places belong to member 0, and so on.
     pub(super) fn of_runs(listed: &[Place], counts: &[usize]) -> Self {
         if listed.is_empty() {
-            return Circle {
-                places: [].into(),
-                members: [].into(),
-                table: [].into(),
-                shift: 63,
-            };
+            return Circle { places: [].into(), members: [].into(), table: [].into(), shift: 63 };
         }
         // Two slots at least: a shift by all 64 bits is not defined.
         let slots = listed.len().next_power_of_two().max(2);
@@ -61,12 +56,7 @@ impl Circle {
         table.copy_within(..slots - 1, 1);
         table[0] = 0;
         sort_nearly_sorted(&mut places, &mut members);
-        Circle {
-            places: places.into(),
-            members: members.into(),
-            table: table.into(),
-            shift,
-        }
+        Circle { places: places.into(), members: members.into(), table: table.into(), shift }
     }
 
     /// By node in ring order, its place.
@@ -135,34 +125,21 @@ mod tests {
         let circle = circle(&[&[7, u64::MAX], &[3, 7], &[u64::MAX, 3]]);
         assert_eq!(circle.places(), [3, 3, 7, 7, u64::MAX, u64::MAX].map(Place));
         assert_eq!(circle.members(), [1, 2, 0, 1, 0, 2]);
-        assert_eq!(
-            (owner(&circle, 3), owner(&circle, 4), owner(&circle, 8)),
-            (1, 0, 0)
-        );
+        assert_eq!((owner(&circle, 3), owner(&circle, 4), owner(&circle, 8)), (1, 0, 0));
         assert_eq!(circle.arcs(3).as_ref(), [(1 << 64) - 4, 4, 0]);
     }
 
     #[test]
     fn both_ends_of_the_circle_can_be_nodes() {
         let circle = circle(&[&[0], &[u64::MAX]]);
-        assert_eq!(
-            (owner(&circle, 0), owner(&circle, 1), owner(&circle, u64::MAX)),
-            (0, 1, 1)
-        );
+        assert_eq!((owner(&circle, 0), owner(&circle, 1), owner(&circle, u64::MAX)), (0, 1, 1));
         assert_eq!(circle.arcs(2).as_ref(), [1, u128::from(u64::MAX)]);
     }
 
     #[test]
     fn a_place_past_the_last_node_belongs_to_the_first() {
         let circle = circle(&[&[10], &[1 << 63], &[20]]);
-        assert_eq!(
-            (
-                owner(&circle, (1 << 63) + 1),
-                owner(&circle, u64::MAX),
-                owner(&circle, 0)
-            ),
-            (0, 0, 0)
-        );
+        assert_eq!((owner(&circle, (1 << 63) + 1), owner(&circle, u64::MAX), owner(&circle, 0)), (0, 0, 0));
     }
 
     #[test]

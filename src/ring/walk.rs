@@ -21,9 +21,7 @@ impl<'a> NodesFrom<'a> {
     /// One turn over `nodes` that begins at the one with number `first`.
     pub(super) fn new(nodes: &'a [u16], first: usize) -> Self {
         let (before, after) = nodes.split_at(first);
-        NodesFrom {
-            nodes: after.iter().chain(before),
-        }
+        NodesFrom { nodes: after.iter().chain(before) }
     }
 }
 
@@ -55,11 +53,7 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// A walk along `nodes`, which name `placed` different ones of `members` members.
     pub(super) fn new(nodes: NodesFrom<'a>, members: usize, placed: usize) -> Self {
-        Walk {
-            nodes,
-            met: Met::none_of(members),
-            left: placed,
-        }
+        Walk { nodes, met: Met::none_of(members), left: placed }
     }
 }
 
@@ -112,10 +106,7 @@ impl Met {
                 new
             }
             Met::Many(words) => {
-                let (word, bit) = (
-                    &mut words[(member / u64::BITS) as usize],
-                    1 << (member % u64::BITS),
-                );
+                let (word, bit) = (&mut words[(member / u64::BITS) as usize], 1 << (member % u64::BITS));
                 let new = *word & bit == 0;
                 *word |= bit;
                 new

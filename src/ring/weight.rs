@@ -39,13 +39,9 @@ impl Weight {
     /// No virtual nodes: the backend owns nothing.
     pub const ZERO: Weight = Weight { millionths: 0 };
     /// `replicas` virtual nodes.
-    pub const ONE: Weight = Weight {
-        millionths: MILLIONTHS_PER_UNIT,
-    };
+    pub const ONE: Weight = Weight { millionths: MILLIONTHS_PER_UNIT };
     /// The largest weight, 1 000 000.
-    pub const MAX: Weight = Weight {
-        millionths: MAX_UNITS * MILLIONTHS_PER_UNIT,
-    };
+    pub const MAX: Weight = Weight { millionths: MAX_UNITS * MILLIONTHS_PER_UNIT };
 
     /// Whether this is 0.
     pub fn is_zero(self) -> bool {
@@ -65,10 +61,8 @@ impl Weight {
         }
         let replicas = u64::from(replicas);
         // Units and fraction apart, so that each product stays below 2^52.
-        let (units, fraction) = (
-            self.millionths / MILLIONTHS_PER_UNIT,
-            self.millionths % MILLIONTHS_PER_UNIT,
-        );
+        let (units, fraction) =
+            (self.millionths / MILLIONTHS_PER_UNIT, self.millionths % MILLIONTHS_PER_UNIT);
         let rounded = (fraction * replicas + MILLIONTHS_PER_UNIT / 2) / MILLIONTHS_PER_UNIT;
         (units * replicas + rounded).max(1)
     }
@@ -91,28 +85,18 @@ impl FromStr for Weight {
         }
         // Digits alone can fail to parse only by being too many.
         let units: u64 = units.parse().map_err(|_| WeightError::TooLarge)?;
-        let fraction: u64 = format!("{decimals:0<DECIMALS$}")
-            .parse()
-            .expect("these are six digits");
-        let millionths = units
-            .checked_mul(MILLIONTHS_PER_UNIT)
-            .ok_or(WeightError::TooLarge)?
-            .saturating_add(fraction);
+        let fraction: u64 = format!("{decimals:0<DECIMALS$}").parse().expect("these are six digits");
+        let millionths =
+            units.checked_mul(MILLIONTHS_PER_UNIT).ok_or(WeightError::TooLarge)?.saturating_add(fraction);
         let weight = Weight { millionths };
-        if weight > Weight::MAX {
-            Err(WeightError::TooLarge)
-        } else {
-            Ok(weight)
-        }
+        if weight > Weight::MAX { Err(WeightError::TooLarge) } else { Ok(weight) }
     }
 }
 
 impl fmt::Display for Weight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (units, fraction) = (
-            self.millionths / MILLIONTHS_PER_UNIT,
-            self.millionths % MILLIONTHS_PER_UNIT,
-        );
+        let (units, fraction) =
+            (self.millionths / MILLIONTHS_PER_UNIT, self.millionths % MILLIONTHS_PER_UNIT);
         if fraction == 0 {
             return write!(f, "{units}");
         }

@@ -1,5 +1,23 @@
-//! The project's one integration test binary: a module for each subject.
+//! The project's one integration test binary: a module for each subject. Start with `support`, the kit.
 #![allow(missing_docs, unreachable_pub)]
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod support;
+
+mod access_log;
+mod admin;
+mod answers;
+mod bad_input;
+mod bodies;
+mod cli;
+mod config;
+mod drain;
+mod failover;
+mod forwarding;
+mod health;
+mod keys;
+mod limits;
+mod metrics;
+mod repeats;
 mod ring;
+mod tidy;

@@ -14,14 +14,7 @@ fn a_ring_without_virtual_nodes_is_legal() {
     for members in [Members::new(), drained] {
         let ring = build(&members, 512);
         assert_eq!(ring.members().len(), members.len());
-        assert_eq!(
-            (
-                ring.node_count(),
-                ring.owner(Place(0)),
-                ring.walk(Place(0)).next()
-            ),
-            (0, None, None)
-        );
+        assert_eq!((ring.node_count(), ring.owner(Place(0)), ring.walk(Place(0)).next()), (0, None, None));
         assert_eq!(ring.nodes_from(Place(u64::MAX)).next(), None);
         assert!(ring.shares().all(|share| share == 0.0));
         assert_eq!((ring.imbalance(), ring.expected_imbalance()), (1.0, 1.0));
@@ -34,12 +27,8 @@ fn a_ring_without_virtual_nodes_is_legal() {
 
 #[test]
 fn a_drained_backend_is_a_member_without_keys() {
-    let members = ["a", "b", "c"].map(|name| {
-        (
-            name.to_owned(),
-            if name == "b" { Weight::ZERO } else { Weight::ONE },
-        )
-    });
+    let members =
+        ["a", "b", "c"].map(|name| (name.to_owned(), if name == "b" { Weight::ZERO } else { Weight::ONE }));
     let ring = build(&members.into(), 16);
     let drained = ring.index_of("b").unwrap();
     assert_eq!((ring.members().len(), ring.share(drained)), (3, 0.0));
@@ -54,11 +43,7 @@ fn walks_are_whole_on_both_sides_of_128_members() {
         let ring = equal(count, 3);
         for place in [0, 1 << 40, 1 << 63, u64::MAX].map(Place) {
             let met: BTreeSet<_> = ring.walk(place).collect();
-            assert_eq!(
-                (ring.walk(place).count(), met.len()),
-                (count, count),
-                "{count} members, {place:?}"
-            );
+            assert_eq!((ring.walk(place).count(), met.len()), (count, count), "{count} members, {place:?}");
         }
     }
 }
@@ -69,9 +54,7 @@ fn a_name_of_any_length_is_hashed_whole() {
         let member = "x".repeat(length);
         let ring = build(&Members::from([(member.clone(), Weight::ONE)]), 1200);
         let places: BTreeSet<_> = ring.nodes().map(|(place, _)| place).collect();
-        let expected = (0..1200)
-            .map(|number| Place::of(format!("{member}-{number}").as_bytes()))
-            .collect();
+        let expected = (0..1200).map(|number| Place::of(format!("{member}-{number}").as_bytes())).collect();
         assert_eq!(places, expected, "a name of {length} bytes");
     }
 }
@@ -101,20 +84,12 @@ fn two_members_of_one_name_are_refused() {
 fn too_many_virtual_nodes_are_refused_with_replicas_that_fit() {
     let members = || ["a", "b", "c"].map(|name| (name.into(), "1.5".parse().unwrap()));
     let error = Ring::build(members(), 3_000_000).unwrap_err();
-    let RingError::TooManyNodes {
-        nodes,
-        cap,
-        replicas_that_fit: Some(fits),
-    } = error
-    else {
+    let RingError::TooManyNodes { nodes, cap, replicas_that_fit: Some(fits) } = error else {
         panic!("{error:?}")
     };
     assert_eq!((nodes, cap), (13_500_000, MAX_VIRTUAL_NODES));
     let nodes = |replicas| {
-        members()
-            .iter()
-            .map(|(_, weight): &(Arc<str>, Weight)| weight.nodes(replicas))
-            .sum::<u64>()
+        members().iter().map(|(_, weight): &(Arc<str>, Weight)| weight.nodes(replicas)).sum::<u64>()
     };
     assert!(nodes(fits) <= cap && cap < nodes(fits + 1), "{fits}");
     assert_eq!(
@@ -129,68 +104,33 @@ fn too_many_virtual_nodes_are_refused_with_replicas_that_fit() {
 fn weights_that_fit_with_no_replicas_are_refused_as_such() {
     let members = (0..9).map(|number| (number.to_string().into(), Weight::MAX));
     let error = Ring::build(members, 1).unwrap_err();
-    let expected = RingError::TooManyNodes {
-        nodes: 9_000_000,
-        cap: MAX_VIRTUAL_NODES,
-        replicas_that_fit: None,
-    };
+    let expected =
+        RingError::TooManyNodes { nodes: 9_000_000, cap: MAX_VIRTUAL_NODES, replicas_that_fit: None };
     assert_eq!(error, expected);
-    assert!(
-        error
-            .to_string()
-            .ends_with("no replicas would fit, the weights are too large"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("no replicas would fit, the weights are too large"), "{error}");
 
     let members = (0..MAX_MEMBERS).map(|number| (number.to_string().into(), Weight::MAX));
     let error = Ring::build(members, u32::MAX).unwrap_err();
-    assert!(
-        matches!(error, RingError::TooManyNodes { nodes: u64::MAX, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, RingError::TooManyNodes { nodes: u64::MAX, .. }), "{error:?}");
 }
 
 #[test]
 fn weights_are_plain_decimals_within_bounds() {
-    for (written, millionths) in [
-        ("0", 0),
-        ("1", 1_000_000),
-        ("0.5", 500_000),
-        ("007.10", 7_100_000),
-    ] {
-        assert_eq!(
-            written.parse::<Weight>().map(Weight::millionths),
-            Ok(millionths),
-            "{written}"
-        );
+    for (written, millionths) in [("0", 0), ("1", 1_000_000), ("0.5", 500_000), ("007.10", 7_100_000)] {
+        assert_eq!(written.parse::<Weight>().map(Weight::millionths), Ok(millionths), "{written}");
     }
     assert_eq!("1000000".parse(), Ok(Weight::MAX));
-    assert_eq!(
-        (
-            "0.000001".parse::<Weight>().unwrap().nodes(1),
-            Weight::ZERO.nodes(u32::MAX)
-        ),
-        (1, 0)
-    );
-    for written in [
-        "", ".", "1.", ".5", "+1", "1e3", "1_000", " 1", "1,5", "١", "NaN", "inf", "-", "--1", "1.-5",
-    ] {
-        assert_eq!(
-            written.parse::<Weight>(),
-            Err(WeightError::NotDecimal),
-            "{written:?}"
-        );
+    assert_eq!(("0.000001".parse::<Weight>().unwrap().nodes(1), Weight::ZERO.nodes(u32::MAX)), (1, 0));
+    for written in
+        ["", ".", "1.", ".5", "+1", "1e3", "1_000", " 1", "1,5", "١", "NaN", "inf", "-", "--1", "1.-5"]
+    {
+        assert_eq!(written.parse::<Weight>(), Err(WeightError::NotDecimal), "{written:?}");
     }
     for written in ["-1", "-0.5", "-0"] {
         assert_eq!(written.parse::<Weight>(), Err(WeightError::Negative), "{written}");
     }
     assert_eq!("0.0000001".parse::<Weight>(), Err(WeightError::TooPrecise));
-    for written in [
-        "1000000.000001",
-        "1000001",
-        "18446744073709551616",
-        "18446744073709551615.999999",
-    ] {
+    for written in ["1000000.000001", "1000001", "18446744073709551616", "18446744073709551615.999999"] {
         assert_eq!(written.parse::<Weight>(), Err(WeightError::TooLarge), "{written}");
     }
 }

@@ -18,12 +18,7 @@ fn without(members: &Members, number: usize) -> (String, Members) {
 }
 
 fn weight() -> impl Strategy<Value = Weight> {
-    let written = prop_oneof![
-        "[0-3]",
-        "[0-2]\\.[0-9]{1,3}",
-        Just("1".to_owned()),
-        Just("0".to_owned())
-    ];
+    let written = prop_oneof!["[0-3]", "[0-2]\\.[0-9]{1,3}", Just("1".to_owned()), Just("0".to_owned())];
     written.prop_map(|written: String| written.parse().unwrap())
 }
 
@@ -38,9 +33,7 @@ fn places() -> impl Strategy<Value = Vec<Place>> {
 
 /// Where a search could go wrong: at each virtual node, on either side of it, and at the ends of the circle.
 fn edges(ring: &Ring) -> Vec<Place> {
-    let nodes = ring
-        .nodes()
-        .flat_map(|(Place(at), _)| [at.wrapping_sub(1), at, at.wrapping_add(1)]);
+    let nodes = ring.nodes().flat_map(|(Place(at), _)| [at.wrapping_sub(1), at, at.wrapping_add(1)]);
     nodes.chain([0, 1, u64::MAX - 1, u64::MAX]).map(Place).collect()
 }
 

@@ -1,0 +1,114 @@
+"""Medians, ratios and tables from the rounds. Pure: text and numbers in, text and numbers out.
+
+Start at `summary` and `table`.
+"""
+
+from statistics import median
+
+OURS = "ringway"
+DISTURBED = 0.05
+
+# Key, heading, decimals, factor.
+LOAD_COLUMNS = (
+    ("cpu_us", "cpu us/req", 1, 1), ("least", "least", 1, 1), ("user_us", "user", 1, 1),
+    ("system_us", "system", 1, 1), ("spread", "spread %", 0, 100), ("per_second", "req/s", 0, 1),
+    ("p50_us", "p50 ms", 2, 1e-3), ("p99_us", "p99 ms", 2, 1e-3), ("peak_mib", "peak MiB", 1, 1), ("busy", "busy %", 0, 100),
+    ("load", "load %", 0, 100), ("waited", "waited %", 0, 100),
+    ("others", "others %", 0, 100), ("opened", "opened", 0, 1),
+)
+IDLE_COLUMNS = (
+    ("kib_per_connection", "KiB/conn", 2, 1), ("least", "least", 2, 1),
+    ("anonymous_kib_per_connection", "anonymous", 2, 1), ("spread", "spread %", 0, 100),
+    ("before_mib", "before MiB", 1, 1), ("after_mib", "after MiB", 1, 1),
+)
+LOAD_RATIOS = ("cpu_us", "least", "per_second", "p50_us", "p99_us", "peak_mib")
+IDLE_RATIOS = ("kib_per_connection", "anonymous_kib_per_connection", "before_mib")
+
+
+def summary(rounds):
+    """Per proxy: the median of every figure; of the first one also the least and how far its rounds lie apart."""
+    first = columns(rounds)[0][0]
+    result = {}
+    for name, its in rounds.items():
+        figures = [key for key, value in its[0].items() if isinstance(value, (int, float))]
+        medians = {key: median(one[key] for one in its) for key in figures}
+        values = [one[first] for one in its]
+        medians["least"] = min(values)
+        medians["spread"] = (max(values) - min(values)) / medians[first] if medians[first] else 0.0
+        medians["rounds_with_errors"] = sum(bool(one["errors"]) for one in its)
+        result[name] = medians
+    return result
+
+
+def ratios(medians):
+    """Each peer against Ringway, both ways; None where a figure is zero or less. Empty without Ringway."""
+    ours = medians.get(OURS)
+    if not ours:
+        return {}
+    keys = IDLE_RATIOS if "kib_per_connection" in ours else LOAD_RATIOS
+    return {
+        name: {
+            "theirs_over_ours": {key: quotient(theirs[key], ours[key]) for key in keys},
+            "ours_over_theirs": {key: quotient(ours[key], theirs[key]) for key in keys},
+        }
+        for name, theirs in medians.items() if name != OURS
+    }
+
+
+def quotient(a, b):
+    """A ratio of two positive figures."""
+    return a / b if a > 0 and b > 0 else None
+
+
+def columns(rounds):
+    """Which columns these rounds have."""
+    return IDLE_COLUMNS if "kib_per_connection" in next(iter(rounds.values()))[0] else LOAD_COLUMNS
+
+
+def table(case, rounds):
+    """The text for one case: medians, then ratios, then what went wrong."""
+    medians = summary(rounds)
+    shown = columns(rounds)
+    count = len(next(iter(rounds.values())))
+    lines = ["", f"{case.name}: {case.about}; median of {count} round{'s' if count > 1 else ''}"]
+    rows = [["", *(heading for _, heading, _, _ in shown), "errors"]]
+    for name, its in medians.items():
+        cells = [f"{its[key] * factor:.{decimals}f}" for key, _, decimals, factor in shown]
+        failed = its["rounds_with_errors"]
+        rows.append([name, *cells, f"! {failed} of {count}" if failed else "0"])
+    lines += aligned(rows)
+    headings = {key: heading for key, heading, _, _ in shown}
+    lines += ratio_lines(ratios(medians), headings)
+    for name, its in rounds.items():
+        lines += [f"  ! {name} round {n}: {one['errors']}" for n, one in enumerate(its, 1) if one["errors"]]
+    return "\n".join(lines + disturbance(rounds))
+
+
+def disturbance(rounds):
+    """A line that says how many rounds something else kept the proxy from its core, if any."""
+    every = [one for its in rounds.values() for one in its]
+    disturbed = sum(one.get("waited", 0) > DISTURBED for one in every)
+    if not disturbed:
+        return []
+    return [f"  note: in {disturbed} of {len(every)} rounds something else had the proxy's core for over "
+            f"{DISTURBED:.0%} of the time: req/s, p50 and p99 mean little"]
+
+
+def ratio_lines(found, headings):
+    """The second table: one row a peer and direction."""
+    if not found:
+        return []
+    keys = list(next(iter(found.values()))["theirs_over_ours"])
+    rows = [["ratio to ringway", *(headings[key] for key in keys)]]
+    for name, both in found.items():
+        for direction in ("theirs_over_ours", "ours_over_theirs"):
+            cells = ["-" if both[direction][key] is None else f"{both[direction][key]:.2f}" for key in keys]
+            rows.append([f"{name} {direction.replace('_over_', '/')}", *cells])
+    return ["", *aligned(rows)]
+
+
+def aligned(rows):
+    """Rows as text: first column to the left, the others to the right."""
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    return ["  " + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in
+            zip(row[1:], widths[1:]))]) for row in rows]

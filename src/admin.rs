@@ -1,0 +1,139 @@
+//! The admin listener: metrics, health, and the answers to an operator's questions.
+//!
+//! Owns one thread and a small, stable JSON API. Reads the published view; changes nothing. It never shares a thread with
+//! requests, so a scrape delays none.
+
+mod answers;
+mod routes;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, watch};
+
+use crate::{
+    fleet::View,
+    limits::{ADMIN_CONNECTIONS, ADMIN_HEAD},
+    proxy::Plan,
+    server::Phase,
+    telemetry::metrics::Metrics,
+};
+
+/// What an operator chooses.
+#[derive(Clone, Debug)]
+pub struct AdminPolicy {
+    /// Where it listens. `None`: there is no admin listener.
+    pub address: Option<SocketAddr>,
+    /// A file whose first line is the token that clients must show as `Authorization: Bearer TOKEN`.
+    pub token_file: Option<PathBuf>,
+    /// Reading needs no token.
+    pub allow_unauthenticated_reads: bool,
+}
+
+/// What the answers are made from.
+pub struct State {
+    /// The published view.
+    pub view: Arc<ArcSwap<View>>,
+    /// Routes and key sources.
+    pub plan: Arc<Plan>,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Every backend has had its first result.
+    pub proven: watch::Receiver<bool>,
+    /// How far the end has come.
+    pub phase: watch::Receiver<Phase>,
+    /// The configuration in force, with defaults filled in and secrets hidden, as TOML.
+    pub config: String,
+    /// When it was read.
+    pub config_loaded: SystemTime,
+    /// What a client must show to read anything but health. `None`: nothing.
+    pub token: Option<String>,
+}
+
+/// The admin thread.
+#[derive(Debug)]
+pub struct Admin {
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Reads the token that the policy asks for. `None`: reading is free.
+    ///
+    /// # Errors
+    /// The file can't be read, or its first line is empty.
+    pub fn token(policy: &AdminPolicy) -> io::Result<Option<String>> {
+        let Some(path) = &policy.token_file else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(path)?;
+        let token = text.lines().next().unwrap_or_default().trim();
+        if token.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty"));
+        }
+        Ok((!policy.allow_unauthenticated_reads).then(|| token.to_owned()))
+    }
+
+    /// Starts the thread on a bound socket.
+    ///
+    /// # Errors
+    /// No thread or no runtime can be had.
+    pub fn start(socket: TcpListener, state: State) -> io::Result<Admin> {
+        socket.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("ringway-admin".into()).spawn(move || {
+            runtime.block_on(run(socket, Arc::new(state)));
+        })?;
+        Ok(Admin { thread })
+    }
+
+    /// Waits for its end, which comes with the phase.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the admin thread panicked");
+        }
+    }
+}
+
+async fn run(socket: TcpListener, state: Arc<State>) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin listener can't be watched"),
+    };
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let mut phase = state.phase.clone();
+    let mut clients = tokio::task::JoinSet::new();
+    loop {
+        tokio::select! {
+            () = Phase::Stopping.reached(&mut phase) => return,
+            Some(_) = clients.join_next() => {}
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                // One client too many is closed, not kept waiting: a probe had better fail than hang.
+                let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                let state = state.clone();
+                clients.spawn(async move {
+                    let _place = place;
+                    let service = service_fn(|request| {
+                        let answer = routes::answer(&state, &request);
+                        async move { Ok::<_, Infallible>(answer) }
+                    });
+                    let mut server = http1::Builder::new();
+                    server.timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD).max_buf_size(64 * 1024);
+                    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                        tracing::debug!(%error, "an admin connection broke");
+                    }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Which path of the admin listener gives which answer.
+//!
+//! Owns paths, parameters and access. What is in an answer stands in [`super::answers`].
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+
+use super::{State, answers};
+use crate::{
+    proxy::{
+        explain::{Question, explain},
+        key::{Facts, Fields},
+    },
+    server::Phase,
+};
+
+type Answer = Response<Full<Bytes>>;
+
+const INDEX: &str = "Ringway admin\n\n\
+    /metrics                              for Prometheus\n\
+    /livez                                200 while the process runs\n\
+    /readyz                               200 while it is ready for traffic\n\
+    /api/pools                            pools, backends, shares, standing\n\
+    /api/lookup?pool=P&key=K              who owns a key, and who would get it now\n\
+    /api/lookup?uri=U&header=N:V&...      the same for a request (also method=, host=, client=, pool=)\n\
+    /api/config                           the configuration in force\n";
+
+/// Answers one request.
+pub(super) fn answer(state: &State, request: &Request<Incoming>) -> Answer {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    let path = request.uri().path();
+    match path {
+        "/livez" => return text(StatusCode::OK, "ok\n"),
+        "/readyz" => return ready(state),
+        _ => {}
+    }
+    if !is_allowed(state, request) {
+        let mut answer =
+            error(StatusCode::UNAUTHORIZED, "this needs the token as `Authorization: Bearer TOKEN`");
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return answer;
+    }
+    match path {
+        "/" => text(StatusCode::OK, INDEX),
+        "/metrics" => match state.metrics.text() {
+            Ok(page) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page),
+            Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
+        },
+        "/api/pools" => json(StatusCode::OK, &answers::pools(&state.view.load())),
+        "/api/config" => json(StatusCode::OK, &answers::config(state)),
+        "/api/lookup" => lookup(state, request.uri().query().unwrap_or_default()),
+        _ => error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
+    }
+}
+
+fn ready(state: &State) -> Answer {
+    if *state.phase.borrow() != Phase::Serving {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    if !*state.proven.borrow() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "starting: not every backend has been probed yet\n");
+    }
+    text(StatusCode::OK, "ok\n")
+}
+
+fn is_allowed(state: &State, request: &Request<Incoming>) -> bool {
+    let Some(token) = &state.token else { return true };
+    let shown =
+        request.headers().get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    shown.is_some_and(|shown| equal_in_constant_time(shown, token.as_bytes()))
+}
+
+/// Compares without telling by the time it takes where the first difference is.
+fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+#[derive(Default)]
+struct Asked {
+    pool: Option<String>,
+    key: Option<String>,
+    method: Option<String>,
+    uri: Option<String>,
+    host: Option<String>,
+    client: Option<IpAddr>,
+    headers: Vec<(String, String)>,
+}
+
+fn lookup(state: &State, query: &str) -> Answer {
+    let asked = match read_query(query) {
+        Ok(asked) => asked,
+        Err(problem) => return error(StatusCode::BAD_REQUEST, &problem),
+    };
+    let view = state.view.load();
+    let explanation = match (&asked.key, &asked.uri) {
+        (Some(key), None) => match &asked.pool {
+            Some(pool) => explain(&view, &state.plan, Question::Key { pool, key: key.as_bytes() }),
+            None if view.pools.len() == 1 => {
+                let pool = &*view.pools[0].pool.name;
+                explain(&view, &state.plan, Question::Key { pool, key: key.as_bytes() })
+            }
+            None => Err("say which pool, as pool=NAME".into()),
+        },
+        (None, Some(uri)) => about_request(state, &asked, uri),
+        _ => Err("ask with key=KEY (and pool=NAME), or with uri=PATH (and method=, host=, header=NAME:VALUE, client=)".into()),
+    };
+    match explanation {
+        Ok(explanation) => json(StatusCode::OK, &explanation),
+        Err(problem) => error(StatusCode::BAD_REQUEST, &problem),
+    }
+}
+
+fn about_request(
+    state: &State,
+    asked: &Asked,
+    uri: &str,
+) -> Result<crate::proxy::explain::Explanation, String> {
+    let parsed: hyper::Uri = uri.parse().map_err(|problem| format!("uri: {problem}"))?;
+    let named =
+        asked.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| &**value);
+    let authority = parsed.authority().map(|authority| authority.as_str());
+    let facts = Facts {
+        method: asked.method.as_deref().unwrap_or("GET").as_bytes(),
+        authority: authority.or(asked.host.as_deref()).or(named).unwrap_or_default().as_bytes(),
+        path: parsed.path().as_bytes(),
+        query: parsed.query().map(str::as_bytes),
+        client: asked.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        fields: Fields::List(&asked.headers),
+    };
+    explain(&state.view.load(), &state.plan, Question::Request { pool: asked.pool.as_deref(), facts })
+}
+
+fn read_query(query: &str) -> Result<Asked, String> {
+    let mut asked = Asked::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let value = value.into_owned();
+        match &*name {
+            "pool" => asked.pool = Some(value),
+            "key" => asked.key = Some(value),
+            "method" => asked.method = Some(value),
+            "uri" => asked.uri = Some(value),
+            "host" => asked.host = Some(value),
+            "client" => {
+                asked.client =
+                    Some(value.parse().map_err(|_| format!("client: {value:?} is not an IP address"))?);
+            }
+            "header" => {
+                let (name, value) = value.split_once(':').ok_or("header: write it as NAME:VALUE")?;
+                asked.headers.push((name.trim().to_owned(), value.trim().to_owned()));
+            }
+            other => return Err(format!("there is no parameter {other:?}")),
+        }
+    }
+    Ok(asked)
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    error: &'a str,
+}
+
+fn error(status: StatusCode, problem: &str) -> Answer {
+    json(status, &Problem { error: problem })
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let mut body = serde_json::to_string_pretty(value).expect("the answers' types are all JSON");
+    body.push('\n');
+    typed(status, "application/json", body)
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,314 @@
+//! Assembly: binds, starts every part, and stops them in order.
+//!
+//! Owns the order. Nothing is left running when [`Running::stop`] returns.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    admin::{Admin, State},
+    config::{Config, Loaded, PoolConfig},
+    control::{Control, WatchPolicy, probe::ProbeKind},
+    fleet::{self, Fleet, Thresholds, View},
+    proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
+    server::{Acceptor, Admission, Listener, Phase, ServerPolicy, Worker},
+    tally::{ListenerCells, WorkerCells},
+    telemetry::{
+        access::{AccessLog, AccessWriter},
+        metrics::{Metrics, Sources},
+    },
+};
+
+/// Why the process can't start. Nothing is left running or bound.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be bound.
+    #[error("can't listen on {address} ({what}): {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What was to listen there.
+        what: String,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// A pool's ring can't be built.
+    #[error("pool {pool:?}: {error}")]
+    Ring {
+        /// The pool.
+        pool: String,
+        /// Why not.
+        error: crate::ring::RingError,
+    },
+    /// The admin token can't be read.
+    #[error("can't read the admin token from {file}: {error}")]
+    Token {
+        /// The file.
+        file: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The access log can't be opened.
+    #[error("can't open the access log: {0}")]
+    AccessLog(io::Error),
+    /// The kernel gives no thread or no runtime.
+    #[error("can't start a thread: {0}")]
+    Thread(#[from] io::Error),
+    /// The metrics contradict themselves.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Running {
+    /// The listeners' addresses, with the ports that the kernel chose, in the order of the configuration.
+    pub listeners: Vec<SocketAddr>,
+    /// The admin listener's address.
+    pub admin: Option<SocketAddr>,
+    view: Arc<ArcSwap<View>>,
+    phase: watch::Sender<Phase>,
+    proven: watch::Receiver<bool>,
+    policy: ServerPolicy,
+    acceptor: Acceptor,
+    workers: Vec<Worker>,
+    /// Closed once all workers have ended.
+    workers_ended: mpsc::Receiver<()>,
+    control: Control,
+    admin_thread: Option<Admin>,
+    access_writer: Option<AccessWriter>,
+}
+
+/// How the end went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every request that was accepted was answered.
+    Drained,
+    /// The deadline, or a second signal, cut requests off.
+    CutOff,
+}
+
+/// Sockets that are bound before anything runs.
+struct Bound {
+    listeners: Vec<Listener>,
+    admin: Option<TcpListener>,
+}
+
+impl Running {
+    /// Binds all addresses and starts all parts. Traffic is accepted once every backend has been probed once.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(loaded: Loaded) -> Result<Running, StartError> {
+        let Loaded { config, public, .. } = loaded;
+        let token = read_token(&config)?;
+        let bound = bind(&config)?;
+        let worker_count = match config.server.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let mut fleet = make_fleet(&config, worker_count)?;
+        let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
+        let (access_log, access_writer) = match &config.access_log {
+            Some(policy) => {
+                let (log, writer) = AccessLog::open(policy).map_err(StartError::AccessLog)?;
+                (Some(log), Some(writer))
+            }
+            None => (None, None),
+        };
+        let watch_policies: Vec<_> = config.pools.iter().map(watch_policy).collect();
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let (proven_sender, proven) = watch::channel(false);
+        let listener_cells: Arc<[ListenerCells]> =
+            bound.listeners.iter().map(|_| ListenerCells::default()).collect();
+        let client = Arc::new(config.client.clone());
+        let admission = Admission::new(
+            config.client.max_connections,
+            config.client.max_connections_per_address,
+            listener_cells.clone(),
+        );
+        let plan = Arc::new(make_plan(&config, access_log.clone()));
+        let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
+        let (alive, workers_ended) = mpsc::channel(1);
+        let (mut workers, mut doors) = (Vec::new(), Vec::new());
+        for (number, cells) in cells.iter().enumerate() {
+            let (plan, view, cells) = (plan.clone(), view.clone(), cells.clone());
+            let alive = alive.clone();
+            let gateway = move || (Gateway::new(number, plan, view, cells), alive);
+            let (worker, door) = Worker::start(number, gateway, client.clone(), phase_seen.clone())?;
+            workers.push(worker);
+            doors.push(door);
+        }
+        let config_loaded = SystemTime::now();
+        let is_ready = {
+            let (proven, phase) = (proven.clone(), phase_seen.clone());
+            move || *proven.borrow() && *phase.borrow() == Phase::Serving
+        };
+        let metrics = Metrics::new(Sources {
+            view: view.clone(),
+            workers: cells,
+            listeners: bound.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            listener_cells,
+            access_log,
+            config_loaded,
+            ready: Box::new(is_ready),
+        })?;
+        let addresses = bound.listeners.iter().map(|listener| listener.address).collect();
+        let admin = bound.admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let state = State {
+            view: view.clone(),
+            plan,
+            metrics,
+            proven: proven.clone(),
+            phase: phase_seen.clone(),
+            config: public,
+            config_loaded,
+            token,
+        };
+        let admin_thread = bound.admin.map(|socket| Admin::start(socket, state)).transpose()?;
+        let acceptor =
+            Acceptor::start(bound.listeners, doors, Arc::new(admission), proven.clone(), phase_seen.clone())?;
+        let control = Control::start(fleet, watch_policies, view.clone(), proven_sender, phase_seen)?;
+        Ok(Running {
+            listeners: addresses,
+            admin,
+            view,
+            phase,
+            proven,
+            policy: config.server,
+            acceptor,
+            workers,
+            workers_ended,
+            control,
+            admin_thread,
+            access_writer,
+        })
+    }
+
+    /// The published view.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Waits until every backend has had its first result. Traffic is accepted from then on.
+    pub async fn ready(&self) {
+        // An error means that the control thread is gone: then nothing better will come.
+        let _ = self.proven.clone().wait_for(|proven| *proven).await;
+    }
+
+    /// Stops: unready at once, after the drain delay no new connections, then the end of the last request or the deadline,
+    /// whichever comes first. `hurry` cuts all of that short.
+    pub async fn stop(mut self, hurry: impl Future<Output = ()>) -> Stopped {
+        tracing::info!(delay = ?self.policy.drain_delay, timeout = ?self.policy.drain_timeout, "draining");
+        self.phase.send_replace(Phase::Leaving);
+        let (phase, policy, ended) = (&self.phase, &self.policy, &mut self.workers_ended);
+        let drain = async {
+            tokio::time::sleep(policy.drain_delay).await;
+            phase.send_replace(Phase::Draining);
+            // Nothing is ever sent: the channel closes when the last worker has ended.
+            tokio::time::timeout(policy.drain_timeout, ended.recv()).await.is_ok()
+        };
+        let drained = tokio::select! {
+            drained = drain => drained,
+            () = hurry => false,
+        };
+        self.phase.send_replace(Phase::Stopping);
+        self.acceptor.join();
+        self.workers.into_iter().for_each(Worker::join);
+        self.control.join();
+        if let Some(admin) = self.admin_thread {
+            admin.join();
+        }
+        if let Some(writer) = self.access_writer {
+            writer.finish();
+        }
+        if drained {
+            tracing::info!("drained");
+            Stopped::Drained
+        } else {
+            tracing::warn!("stopped before the last request was answered");
+            Stopped::CutOff
+        }
+    }
+}
+
+fn read_token(config: &Config) -> Result<Option<String>, StartError> {
+    Admin::token(&config.admin).map_err(|error| {
+        let file = config.admin.token_file.as_deref().unwrap_or_else(|| "".as_ref());
+        StartError::Token { file: file.display().to_string(), error }
+    })
+}
+
+fn bind(config: &Config) -> Result<Bound, StartError> {
+    let mut listeners = Vec::with_capacity(config.listeners.len());
+    for policy in &config.listeners {
+        let what = format!("listener {:?}", policy.name);
+        let bound = Listener::bind(policy);
+        listeners.push(bound.map_err(|error| StartError::Bind { address: policy.address, what, error })?);
+    }
+    let bind_admin = |address| {
+        let what = "admin".to_owned();
+        TcpListener::bind(address).map_err(|error| StartError::Bind { address, what, error })
+    };
+    let admin = config.admin.address.map(bind_admin).transpose()?;
+    Ok(Bound { listeners, admin })
+}
+
+fn make_fleet(config: &Config, workers: usize) -> Result<Fleet, StartError> {
+    let plans = config.pools.iter().map(|pool| fleet::PoolPlan {
+        name: pool.name.clone(),
+        replicas: pool.replicas,
+        members: pool.members.clone(),
+        thresholds: match pool.probe.kind {
+            ProbeKind::Off => None,
+            _ => Some(Thresholds { rise: pool.probe.rise, fall: pool.probe.fall }),
+        },
+    });
+    Fleet::new(plans.collect(), workers, SystemTime::now())
+        .map_err(|(index, error)| StartError::Ring { pool: config.pools[index].name.to_string(), error })
+}
+
+/// The request path's half of the configuration.
+pub fn make_plan(config: &Config, access_log: Option<AccessLog>) -> Plan {
+    let pools = config.pools.iter().map(|pool| PoolPlan {
+        forward: pool.forward.clone(),
+        reuse: pool.reuse.clone(),
+        on_all_down: pool.on_all_down,
+    });
+    Plan {
+        router: Router::new(config.routes.clone()),
+        pools: pools.collect(),
+        trusted: TrustedProxies(config.client.trusted_proxies.clone()),
+        via: config.client.via.clone(),
+        access_log,
+    }
+}
+
+/// A view of the pools as configured, with every backend serving: for questions that are asked without a running proxy.
+///
+/// # Errors
+/// A pool's ring can't be built.
+pub fn offline_view(config: &Config) -> Result<View, StartError> {
+    let mut unwatched = config.clone();
+    for pool in &mut unwatched.pools {
+        pool.probe.kind = ProbeKind::Off;
+        for member in &mut pool.members {
+            // Nothing is connected to: a name needs no address here.
+            if let fleet::Address::Name { port, .. } = member.address {
+                member.address = fleet::Address::Socket(SocketAddr::from(([0, 0, 0, 0], port)));
+            }
+        }
+    }
+    Ok(make_fleet(&unwatched, 1)?.view())
+}
+
+fn watch_policy(pool: &PoolConfig) -> WatchPolicy {
+    WatchPolicy { probe: pool.probe.clone(), resolve_interval: pool.resolve_interval }
+}

@@ -1,0 +1,233 @@
+//! The configuration as written: every key, its kind, its default, its meaning, and where it stands.
+//!
+//! This is the one list of keys; documentation, schema and `effective` come from running it. Looks at each key alone;
+//! what keys mean together is for [`super::meaning`]. Start at [`read`].
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use super::{
+    kind::{Choice, Flag, Integer, Kind, list::List, measure, text},
+    section::{Located, Section, Shape},
+};
+use crate::{
+    proxy::route::HostPattern,
+    server::{ClientPolicy, ServerPolicy},
+    telemetry::{AccessFormat, KeyInLog, LogFormat, LogPolicy},
+};
+
+mod pool;
+
+pub(super) use pool::{Backend, Health, HealthKind, Pool};
+
+/// The file. What could not be read is left out, and has been reported.
+pub(super) struct AsWritten {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) routes: Vec<Route>,
+    /// Whether these are all routes.
+    pub(super) routes_sound: bool,
+    pub(super) pools: Vec<Pool>,
+    /// Names of pools that are no tables.
+    pub(super) broken_pools: Vec<String>,
+    /// Whether there is a table of pools.
+    pub(super) pools_sound: bool,
+    pub(super) server: ServerPolicy,
+    pub(super) client: ClientPolicy,
+    pub(super) trusted_proxies: Located<Vec<IpNet>>,
+    pub(super) admin: Admin,
+    pub(super) log: LogPolicy,
+    pub(super) access_log: AccessLog,
+}
+
+pub(super) struct Listener {
+    pub(super) address: Located<SocketAddr>,
+    /// The address if no name is written.
+    pub(super) name: Located<String>,
+}
+
+pub(super) struct Route {
+    pub(super) host: Located<HostPattern>,
+    pub(super) path_prefix: Located<String>,
+    /// `None` if it is missing or wrong.
+    pub(super) pool: Option<Located<String>>,
+    /// The whole route.
+    pub(super) at: Option<super::finding::Span>,
+}
+
+pub(super) struct Admin {
+    pub(super) address: Located<Option<SocketAddr>>,
+    pub(super) token_file: Located<Option<PathBuf>>,
+    pub(super) allow_unauthenticated_reads: Located<bool>,
+}
+
+pub(super) struct AccessLog {
+    pub(super) format: Located<AccessLogFormat>,
+    pub(super) file: Located<Option<PathBuf>>,
+    pub(super) key: Located<KeyInLog>,
+    pub(super) queue_lines: Located<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccessLogFormat {
+    Off,
+    On(AccessFormat),
+}
+
+impl fmt::Display for AccessLogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::On(format) => format.fmt(f),
+        }
+    }
+}
+
+/// Reads everything.
+pub(super) fn read(root: &mut Section<'_>) -> AsWritten {
+    let doc = "Where clients connect: one table for each address.";
+    let listeners = root.tables("listeners", Shape::Blocks { least: 1 }, doc, listener);
+    let doc = "Which requests go to which pool. Of several routes that match, one for the exact host wins over one for \
+               all hosts below a domain, and that over `*`; then the longest path prefix wins. Without any route, \
+               everything goes to the only pool.";
+    let routes = root.tables("routes", Shape::Blocks { least: 0 }, doc, route);
+    let doc =
+        "The pools, each a table with a name of your choice: backends that share their keys out among them.";
+    let pools = root.named("pools", text::pool_name(), doc, pool::read);
+    let server = root.table("server", "The process.", server);
+    let (client, trusted_proxies) = root.table("client", "Connections from clients.", client);
+    let doc = "The admin listener: metrics, health, and questions about pools.";
+    let admin = root.table("admin", doc, admin);
+    let log = root.table("log", "Ringway's own log, on standard error.", log);
+    let access_log = root.table("access_log", "One line for each request.", access_log);
+    let listeners = listeners.map_or(vec![], |listed| listed.items.into_iter().flatten().collect());
+    let routes_sound = routes.as_ref().map_or(!root.has("routes"), |listed| listed.sound);
+    let routes = routes.map_or(vec![], |listed| listed.items);
+    let pools_sound = pools.is_some();
+    let (pools, broken_pools) = pools.map_or((vec![], vec![]), |named| (named.tables, named.broken));
+    AsWritten {
+        listeners,
+        routes,
+        routes_sound,
+        pools,
+        broken_pools,
+        pools_sound,
+        server,
+        client,
+        trusted_proxies,
+        admin,
+        log,
+        access_log,
+    }
+}
+
+fn listener(section: &mut Section<'_>) -> Option<Listener> {
+    let doc = "The IP address and port to listen on; port 0 takes any free port.";
+    let address = section.required("address", text::socket(), doc);
+    let doc = "What metrics and logs call this listener.";
+    let name = section.derived("name", text::name(), "the address", doc);
+    let address = address?;
+    let name = name.unwrap_or_else(|| Located { value: address.value.to_string(), at: None, sound: true });
+    section.record("name", text::name().literal(&name.value));
+    Some(Listener { address, name })
+}
+
+fn route(section: &mut Section<'_>) -> Route {
+    let doc =
+        "The host of the request: `*` for any, `example.org`, or `*.example.org` for all hosts below it.";
+    let host = section.key("host", text::host_pattern(), HostPattern::Any, doc);
+    let doc =
+        "The beginning of the path, in whole segments: `/api` matches `/api` and `/api/v1`, not `/apis`.";
+    let path_prefix = section.key("path_prefix", text::path_prefix(), "/".to_owned(), doc);
+    let pool = section.required("pool", text::pool_reference(), "The pool that answers.");
+    Route { host, path_prefix, pool, at: section.at() }
+}
+
+fn server(section: &mut Section<'_>) -> ServerPolicy {
+    let doc = "Threads that serve requests; 0 means one for each core.";
+    let workers = section.key("workers", Integer::new(0, 1024), 0, doc).value;
+    let doc = "After the signal to stop, how long connections are still accepted while `/readyz` already says no: time \
+               for whoever balances in front to notice.";
+    let drain_delay = section.key("drain_delay", measure::Time::any(), Duration::ZERO, doc).value;
+    let doc = "After that, how long requests under way may take before they are cut off.";
+    let drain_timeout =
+        section.key("drain_timeout", measure::Time::any(), Duration::from_secs(30), doc).value;
+    ServerPolicy { workers, drain_delay, drain_timeout }
+}
+
+fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {
+    let seconds = Duration::from_secs;
+    let doc = "How long a client may take to send a request's head.";
+    let kind = measure::Time::above_zero("no request could be read");
+    let request_head_timeout = section.key("request_head_timeout", kind, seconds(10), doc).value;
+    let doc = "How long a connection may be idle between requests.";
+    let kind = measure::Time::above_zero("no connection could be used again");
+    let keep_alive_timeout = section.key("keep_alive_timeout", kind, seconds(75), doc).value;
+    let doc = "How long a body may stand still, in either direction.";
+    let kind = measure::Time::above_zero("no body could be read");
+    let idle_body_timeout = section.key("idle_body_timeout", kind, seconds(60), doc).value;
+    let doc = "The longest request head: request line and headers together.";
+    let kind = measure::Size::new(1 << 10, 1 << 20);
+    let max_head_bytes = section.key("max_head_bytes", kind, 32 << 10, doc).value;
+    let doc = "The most headers in a request.";
+    let max_headers = section.key("max_headers", Integer::new(1, 1000), 100, doc).value;
+    let doc = "The most connections at one time.";
+    let max_connections = section.key("max_connections", Integer::new(1, 10_000_000), 50_000, doc).value;
+    let doc = "The most connections from one address at one time; 0 means no bound.";
+    let per_address =
+        section.key("max_connections_per_address", Integer::new(0, 10_000_000), 0_usize, doc).value;
+    let doc = "Networks and addresses of proxies in front, whose `X-Forwarded-For` is believed.";
+    let trusted_proxies = section.key("trusted_proxies", List(text::network()), vec![], doc);
+    let doc = "The name in the `Via` header of requests and answers; empty for no such header.";
+    let kind = text::OrEmpty(text::token("a name"));
+    let via = section.key("via", kind, Some("ringway".to_owned()), doc).value;
+    let policy = ClientPolicy {
+        request_head_timeout,
+        keep_alive_timeout,
+        idle_body_timeout,
+        max_head_bytes,
+        max_headers,
+        max_connections,
+        max_connections_per_address: Some(per_address).filter(|bound| *bound > 0),
+        trusted_proxies: trusted_proxies.value.clone(),
+        via,
+    };
+    (policy, trusted_proxies)
+}
+
+fn admin(section: &mut Section<'_>) -> Admin {
+    let doc = "The IP address and port of the admin listener; empty for none.";
+    let default = SocketAddr::from(([127, 0, 0, 1], 9180));
+    let address = section.key("address", text::OrEmpty(text::socket()), Some(default), doc);
+    let doc =
+        "A file with the token that requests must carry as `Authorization: Bearer TOKEN`; empty for none.";
+    let token_file = section.key("token_file", text::OrEmpty(text::file()), None, doc);
+    let doc = "Whether reading needs no token, even where an address of the network is listened on.";
+    let allow_unauthenticated_reads = section.key("allow_unauthenticated_reads", Flag, false, doc);
+    Admin { address, token_file, allow_unauthenticated_reads }
+}
+
+fn log(section: &mut Section<'_>) -> LogPolicy {
+    let doc = "What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, also for single parts of the \
+               program, as in `info,ringway::control=debug`.";
+    let level = section.key("level", text::log_level(), "info".to_owned(), doc).value;
+    let doc = "Lines for people or for machines.";
+    let kind = Choice(&[LogFormat::Human, LogFormat::Json]);
+    let format = section.key("format", kind, LogFormat::Human, doc).value;
+    LogPolicy { level, format }
+}
+
+fn access_log(section: &mut Section<'_>) -> AccessLog {
+    use AccessLogFormat::{Off, On};
+    let doc = "The form of a line; `off` for no access log.";
+    let kind = Choice(&[Off, On(AccessFormat::Json), On(AccessFormat::Common)]);
+    let format = section.key("format", kind, Off, doc);
+    let doc = "The file to append to; empty for standard output.";
+    let file = section.key("file", text::OrEmpty(text::file()), None, doc);
+    let doc = "How a request's key stands in its line: as a hash, plainly (it may be personal data), or not at all.";
+    let kind = Choice(&[KeyInLog::Hashed, KeyInLog::Plain, KeyInLog::Omit]);
+    let key = section.key("key", kind, KeyInLog::Hashed, doc);
+    let doc = "Lines that may wait for the disk; further ones are dropped and counted.";
+    let queue_lines = section.key("queue_lines", Integer::new(1, 1_000_000), 8192, doc);
+    AccessLog { format, file, key, queue_lines }
+}

@@ -1,0 +1,159 @@
+//! The tasks that watch backends: for each one a loop of probes, and for each host name a loop of look-ups.
+//!
+//! Owns their rhythm: the first round at once, then an interval with jitter, a shorter one while something is changing.
+
+use std::{sync::Arc, time::Instant};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::Duration,
+};
+
+use super::{
+    WatchPolicy,
+    probe::{ProbeKind, ProbePolicy, probe},
+    resolve::resolve,
+};
+use crate::{
+    fleet::{Address, Backend, Event, Fact, Health, Outcome, PoolView, Thresholds, View},
+    limits::PROBES_IN_FLIGHT,
+    ring::MemberIndex,
+};
+
+/// A backend and where it stands in the view.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pool: usize,
+    member: MemberIndex,
+    backend: Arc<Backend>,
+}
+
+impl Watched {
+    /// All backends of a pool.
+    pub(super) fn all_of(pool: usize, view: &PoolView) -> Vec<Watched> {
+        let members = view.members.iter().zip(0..);
+        members
+            .map(|(member, index)| Watched {
+                pool,
+                member: MemberIndex(index),
+                backend: member.backend.clone(),
+            })
+            .collect()
+    }
+
+    fn event(&self, fact: Fact) -> Event {
+        Event { pool: self.pool, member: self.member, fact }
+    }
+}
+
+/// Starts all loops. They end when the set is dropped.
+pub(super) fn start(
+    watched: &[Watched],
+    policies: &[WatchPolicy],
+    view: &Arc<ArcSwap<View>>,
+    report: &mpsc::Sender<Event>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let in_flight = Arc::new(Semaphore::new(PROBES_IN_FLIGHT));
+    for backend in watched {
+        let policy = policies[backend.pool].clone();
+        let watch = Watch {
+            watched: backend.clone(),
+            view: view.clone(),
+            report: report.clone(),
+            in_flight: in_flight.clone(),
+        };
+        tasks.spawn(watch.run(policy));
+    }
+    tasks
+}
+
+struct Watch {
+    watched: Watched,
+    view: Arc<ArcSwap<View>>,
+    report: mpsc::Sender<Event>,
+    in_flight: Arc<Semaphore>,
+}
+
+impl Watch {
+    async fn run(self, policy: WatchPolicy) {
+        let WatchPolicy { probe, resolve_interval } = policy;
+        let Address::Name { host, port } = self.watched.backend.address.clone() else {
+            return self.probes(&probe).await;
+        };
+        // The first look-up comes before the first probe, which would have nowhere to go.
+        self.look_up(&host, port).await;
+        let look_ups = async {
+            loop {
+                tokio::time::sleep(jittered(resolve_interval, 0.1)).await;
+                self.look_up(&host, port).await;
+            }
+        };
+        tokio::join!(look_ups, self.probes(&probe));
+    }
+
+    async fn look_up(&self, host: &str, port: u16) {
+        let fact = match resolve(host, port).await {
+            Ok(addresses) => Fact::Resolved(addresses),
+            Err(error) => {
+                tracing::warn!(
+                    backend = &*self.watched.backend.name,
+                    host,
+                    error,
+                    "a host name was not resolved"
+                );
+                Fact::NotResolved(error)
+            }
+        };
+        self.tell(fact).await;
+    }
+
+    async fn probes(&self, policy: &ProbePolicy) {
+        if policy.kind == ProbeKind::Off {
+            return;
+        }
+        let thresholds = Thresholds { rise: policy.rise, fall: policy.fall };
+        let mut health = Health::Unproven;
+        loop {
+            let outcome = self.one_probe(policy).await;
+            health = health.after(outcome.is_pass(), thresholds);
+            self.tell(Fact::Probed(outcome)).await;
+            let changing = matches!(health, Health::Up { misses: 1.. } | Health::Down { passes: 1.. });
+            let pause = if changing { policy.changing_interval } else { policy.interval };
+            tokio::time::sleep(jittered(pause, policy.jitter)).await;
+        }
+    }
+
+    async fn one_probe(&self, policy: &ProbePolicy) -> Outcome {
+        let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
+        let address = {
+            let view = self.view.load();
+            view.pools[self.watched.pool].member(self.watched.member).addresses.first().copied()
+        };
+        let Some(address) = address else {
+            return Outcome::fail("its host name has no address");
+        };
+        let begun = Instant::now();
+        let outcome = probe(policy, address, &self.watched.backend.address).await;
+        let cells = &self.watched.backend.probes;
+        cells.took.observe(begun.elapsed());
+        if outcome.is_pass() {
+            cells.passed.bump()
+        } else {
+            cells.failed.bump()
+        }
+        outcome
+    }
+
+    async fn tell(&self, fact: Fact) {
+        // The receiver goes only when the process ends, and this task with it.
+        let _ = self.report.send(self.watched.event(fact)).await;
+    }
+}
+
+/// The interval, longer or shorter by chance, by up to this share of it: so that probes do not march in step.
+fn jittered(interval: Duration, share: f64) -> Duration {
+    interval.mul_f64(1.0 + share * (fastrand::f64() * 2.0 - 1.0)).max(Duration::from_millis(1))
+}

@@ -1,0 +1,173 @@
+//! The request path: from a parsed head to an answer, by way of a key, an owner and one or more attempts.
+//!
+//! Owns every decision that is made for one request. Never changes the fleet: it reads one [`View`] and reports nothing but
+//! counts. Start at [`exchange::exchange`]; it reads from top to bottom in the order in which things happen.
+
+pub mod choose;
+pub mod client;
+pub mod exchange;
+pub mod explain;
+pub mod head;
+pub mod key;
+pub mod policy;
+pub mod repeat;
+pub mod route;
+
+mod answer;
+mod attempt;
+mod record;
+mod request_body;
+mod send;
+mod waits;
+
+use std::{
+    cell::{Cell, RefCell},
+    ops::Deref,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+use arc_swap::{ArcSwap, Cache};
+
+use self::{client::TrustedProxies, policy::ForwardPolicy, route::Router};
+use crate::{
+    fleet::{OnAllDown, View},
+    http1::RequestHead,
+    io::BufferPool,
+    limits::{BUFFER_BYTES, SPARE_BUFFERS},
+    tally::WorkerCells,
+    telemetry::access::AccessLog,
+    upstream::{ReusePolicy, Upstreams},
+};
+
+/// What all workers share and nobody changes.
+#[derive(Debug)]
+pub struct Plan {
+    /// Which pool a request goes to.
+    pub router: Router,
+    /// How each pool's requests are forwarded, in the order of the view's pools.
+    pub pools: Vec<PoolPlan>,
+    /// Whose forwarding headers count.
+    pub trusted: TrustedProxies,
+    /// The pseudonym in `Via`.
+    pub via: Option<String>,
+    /// Where access lines go, if they are wanted.
+    pub access_log: Option<AccessLog>,
+}
+
+/// One pool, as the request path needs it.
+#[derive(Debug)]
+pub struct PoolPlan {
+    /// How requests are forwarded.
+    pub forward: ForwardPolicy,
+    /// How connections are used again.
+    pub reuse: ReusePolicy,
+    /// What to do when nobody is serving.
+    pub on_all_down: OnAllDown,
+}
+
+/// A worker's own half of the proxy: its connections, buffers and counts.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The worker's number.
+    pub worker: usize,
+    /// What all workers share.
+    pub plan: Arc<Plan>,
+    /// Idle connections to backends.
+    pub upstreams: Upstreams,
+    /// Spare buffers.
+    pub buffers: BufferPool,
+    /// Where this worker counts what belongs to no pool.
+    pub cells: Arc<WorkerCells>,
+    /// No request after the present one on any connection.
+    pub draining: Cell<bool>,
+    view: RefCell<LocalView>,
+    rng: RefCell<fastrand::Rng>,
+    spare_keys: RefCell<Vec<Vec<u8>>>,
+    spare_heads: RefCell<Vec<RequestHead>>,
+}
+
+/// The published view, with a handle that can be cloned without touching memory that other workers touch.
+#[derive(Debug)]
+struct LocalView {
+    published: Cache<Arc<ArcSwap<View>>, Arc<View>>,
+    local: Rc<Held>,
+}
+
+/// A view that this worker holds: its requests count their references here, not in memory that all workers share.
+#[derive(Debug)]
+pub struct Held(Arc<View>);
+
+impl Deref for Held {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.0
+    }
+}
+
+impl Gateway {
+    /// One for this worker.
+    pub fn new(worker: usize, plan: Arc<Plan>, view: Arc<ArcSwap<View>>, cells: Arc<WorkerCells>) -> Gateway {
+        let local = Rc::new(Held(view.load_full()));
+        Gateway {
+            worker,
+            plan,
+            upstreams: Upstreams::new(worker),
+            buffers: BufferPool::default(),
+            cells,
+            draining: Cell::new(false),
+            view: RefCell::new(LocalView { published: Cache::new(view), local }),
+            rng: RefCell::new(fastrand::Rng::new()),
+            spare_keys: RefCell::default(),
+            spare_heads: RefCell::default(),
+        }
+    }
+
+    /// The view as it is now.
+    pub fn view(&self) -> Rc<Held> {
+        let LocalView { published, local } = &mut *self.view.borrow_mut();
+        let now = published.load();
+        if !Arc::ptr_eq(now, &local.0) {
+            *local = Rc::new(Held(now.clone()));
+        }
+        local.clone()
+    }
+
+    /// A number that nobody can foresee from the outside by chance.
+    pub fn random(&self) -> u128 {
+        self.rng.borrow_mut().u128(..)
+    }
+
+    /// An empty vector for a key.
+    fn take_key_buffer(&self) -> Vec<u8> {
+        self.spare_keys.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes it back.
+    fn give_key_buffer(&self, key: Vec<u8>) {
+        let mut spare = self.spare_keys.borrow_mut();
+        if spare.len() < SPARE_BUFFERS && key.capacity() <= BUFFER_BYTES {
+            spare.push(key);
+        }
+    }
+
+    /// A head to parse into.
+    pub fn take_head(&self) -> RequestHead {
+        self.spare_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes it back: a connection that idles holds none.
+    pub fn give_head(&self, head: RequestHead) {
+        let mut spare = self.spare_heads.borrow_mut();
+        if spare.len() < SPARE_BUFFERS && head.bytes().len() <= BUFFER_BYTES {
+            spare.push(head);
+        }
+    }
+
+    /// Closes idle upstream connections whose time is over.
+    pub fn sweep(&self) {
+        self.upstreams.sweep(Instant::now());
+    }
+}

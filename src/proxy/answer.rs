@@ -1,0 +1,256 @@
+//! The backend's side of an attempt: reads the answer and passes it on as it comes.
+//!
+//! Owns reading from the backend and writing to the client while an attempt lasts. Never collects a body.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::{
+    head::{ClientFraming, write_answer, write_trailers},
+    request_body::write_payload,
+    waits::{Slow, Waits},
+};
+use crate::{
+    http1::{AnswerHead, BodyReader, Framing, Method, Parsed, Piece, Version},
+    io::Buffer,
+    limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS},
+    tally::AttemptEnd,
+};
+
+/// How far an answer has come, for whoever has to judge an attempt that was cut off.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The final answer's status, once its head has come.
+    pub(super) status: Cell<Option<u16>>,
+    /// When that was.
+    pub(super) first_byte: Cell<Option<Instant>>,
+    /// Body bytes handed on to the client.
+    pub(super) passed: Cell<u64>,
+}
+
+/// An answer that has been passed on as a whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    /// The connection to the backend can be used again.
+    pub(super) keeps_backend: bool,
+    /// The connection to the client stays open.
+    pub(super) keeps_client: bool,
+}
+
+/// Why an answer was not passed on as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// By the backend.
+    Backend(AttemptEnd),
+    /// The client takes nothing any more.
+    Client,
+}
+
+/// Everything that receiving needs.
+pub(super) struct Receiving<'a, 'c, 'u> {
+    pub(super) reader: ReadHalf<'u>,
+    pub(super) input: &'a mut Buffer,
+    pub(super) writer: &'a mut WriteHalf<'c>,
+    pub(super) out: Vec<u8>,
+    pub(super) waits: &'a Waits,
+    pub(super) progress: &'a Progress,
+    pub(super) client_limit: Duration,
+    pub(super) backend_limit: Duration,
+    /// The connection had carried an exchange before.
+    pub(super) reused: bool,
+    pub(super) method: Method,
+    pub(super) version: Version,
+    /// The client's connection may stay open after this answer.
+    pub(super) may_keep_client: bool,
+}
+
+impl Receiving<'_, '_, '_> {
+    /// Passes the answer on. The output vector comes back for the next one.
+    pub(super) async fn run(mut self) -> (Result<Answered, Cut>, Vec<u8>) {
+        let result = self.receive().await;
+        (result, self.out)
+    }
+
+    async fn receive(&mut self) -> Result<Answered, Cut> {
+        let mut head = AnswerHead::default();
+        let mut interim = 0;
+        let length = loop {
+            let length = self.read_head(&mut head).await?;
+            if !head.is_interim() {
+                break length;
+            }
+            interim += 1;
+            // No request of ours asks for another protocol.
+            if head.status == 101 || interim > INTERIM_ANSWERS {
+                return Err(Cut::Backend(AttemptEnd::Protocol));
+            }
+            self.pass_interim(&head).await?;
+            self.input.consume(length);
+        };
+        let framing = head.framing(self.method).map_err(|_| Cut::Backend(AttemptEnd::Protocol))?;
+        self.waits.set(Slow::BackendBegins, None);
+        self.progress.status.set(Some(head.status));
+        self.progress.first_byte.set(Some(Instant::now()));
+        let client = self.client_framing(framing);
+        self.out.clear();
+        write_answer(&mut self.out, self.input.filled(), &head, client);
+        self.input.consume(length);
+        match (framing, client.body) {
+            (Framing::None | Framing::Length(0), _) => self.write_out().await?,
+            (Framing::Length(_), _) => self.pass_length(BodyReader::new(framing)).await?,
+            (_, body) => self.pass_pieces(BodyReader::new(framing), body).await?,
+        }
+        let keeps_backend = head.keep_alive && framing != Framing::Close;
+        Ok(Answered { keeps_backend, keeps_client: client.keep_alive })
+    }
+
+    /// Reads until a whole head is at hand, and tells its length.
+    async fn read_head(&mut self, head: &mut AnswerHead) -> Result<usize, Cut> {
+        let mut look_again_at = 0;
+        loop {
+            if self.input.filled().len() > look_again_at {
+                match head.parse(self.input.filled()) {
+                    Ok(Parsed::Complete(length)) => return Ok(length),
+                    Ok(Parsed::Partial) if self.input.is_full(ANSWER_HEAD_BYTES) => {
+                        return Err(Cut::Backend(AttemptEnd::Protocol));
+                    }
+                    // Parsing begins at the front each time: with single bytes coming in, each would cost a whole pass.
+                    Ok(Parsed::Partial) => look_again_at = self.input.filled().len(),
+                    Err(_) => return Err(Cut::Backend(AttemptEnd::Protocol)),
+                }
+            }
+            let read =
+                std::future::poll_fn(|cx| self.input.poll_fill(&mut self.reader, cx, ANSWER_HEAD_BYTES));
+            if matches!(read.await, Ok(0) | Err(_)) {
+                let stale = self.reused && self.input.is_empty();
+                return Err(Cut::Backend(if stale { AttemptEnd::Stale } else { AttemptEnd::Broken }));
+            }
+        }
+    }
+
+    /// 100, 103 and the like go to those who know them (RFC 9110 section 15.2).
+    async fn pass_interim(&mut self, head: &AnswerHead) -> Result<(), Cut> {
+        if self.version == Version::Http10 {
+            return Ok(());
+        }
+        let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
+        self.out.clear();
+        write_answer(&mut self.out, self.input.filled(), head, client);
+        self.write_out().await
+    }
+
+    fn client_framing(&self, framing: Framing) -> ClientFraming {
+        let old = self.version == Version::Http10;
+        let body = match framing {
+            Framing::Chunked | Framing::Close if old => Framing::Close,
+            Framing::Close => Framing::Chunked,
+            framing => framing,
+        };
+        let keep_alive = self.may_keep_client && body != Framing::Close;
+        ClientFraming { body, keep_alive, says_keep_alive: old }
+    }
+
+    /// A body of known length: what is there goes with the head, the rest straight through.
+    async fn pass_length(&mut self, mut body: BodyReader) -> Result<(), Cut> {
+        if body.known_rest() > BUFFER_BYTES as u64 {
+            self.input.grow(BULK_BUFFER_BYTES);
+        }
+        loop {
+            let Ok(piece) = body.next(self.input.filled()) else {
+                return Err(Cut::Backend(AttemptEnd::Truncated));
+            };
+            let n = if let Piece::Data(n) = piece { n } else { 0 };
+            // Small answers leave in one piece with one copy, which is less work than two pieces.
+            if self.out.len() + n <= BUFFER_BYTES && !self.out.is_empty() {
+                self.out.extend_from_slice(&self.input.filled()[..n]);
+                self.write_out().await?;
+            } else {
+                let (out, data) = (&self.out, &self.input.filled()[..n]);
+                let written =
+                    self.waits.write_both(Slow::ClientTakes, self.client_limit, self.writer, out, data);
+                written.await.map_err(|_| Cut::Client)?;
+                self.out.clear();
+            }
+            self.passed(n);
+            self.input.consume(n);
+            if body.is_over() {
+                return Ok(());
+            }
+            self.read_body(&mut body).await?;
+        }
+    }
+
+    /// A body whose end is only known when it comes. What has come is passed on before more is waited for.
+    async fn pass_pieces(&mut self, mut body: BodyReader, framing: Framing) -> Result<(), Cut> {
+        loop {
+            while !body.is_over() {
+                match body.next(self.input.filled()).map_err(|_| Cut::Backend(AttemptEnd::Truncated))? {
+                    Piece::More => break,
+                    Piece::Framing(n) => self.input.consume(n),
+                    Piece::Data(n) => {
+                        write_payload(framing, &self.input.filled()[..n], &mut self.out);
+                        self.input.consume(n);
+                        self.passed(n);
+                    }
+                    Piece::End(n) => {
+                        self.write_end(framing, n)?;
+                        self.input.consume(n);
+                    }
+                }
+            }
+            self.write_out().await?;
+            if body.is_over() {
+                return Ok(());
+            }
+            self.read_body(&mut body).await?;
+            // The connection's end was the body's.
+            if body.is_over() {
+                self.write_end(framing, 0)?;
+                return self.write_out().await;
+            }
+        }
+    }
+
+    fn write_end(&mut self, framing: Framing, trailers: usize) -> Result<(), Cut> {
+        if framing != Framing::Chunked {
+            return Ok(());
+        }
+        self.out.extend_from_slice(b"0\r\n");
+        if trailers > 2 {
+            let section = &self.input.filled()[..trailers];
+            write_trailers(&mut self.out, section).map_err(|_| Cut::Backend(AttemptEnd::Truncated))?;
+        }
+        self.out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+
+    async fn read_body(&mut self, body: &mut BodyReader) -> Result<(), Cut> {
+        let read = self.waits.fill(
+            Slow::BackendSends,
+            self.backend_limit,
+            &mut self.reader,
+            self.input,
+            BULK_BUFFER_BYTES,
+        );
+        match read.await {
+            Ok(n) if n > 0 => Ok(()),
+            Ok(_) if body.end_of_stream() => Ok(()),
+            _ => Err(Cut::Backend(AttemptEnd::Truncated)),
+        }
+    }
+
+    async fn write_out(&mut self) -> Result<(), Cut> {
+        let written = self.waits.write_all(Slow::ClientTakes, self.client_limit, self.writer, &self.out);
+        written.await.map_err(|_| Cut::Client)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    fn passed(&self, n: usize) {
+        self.progress.passed.set(self.progress.passed.get() + n as u64);
+    }
+}

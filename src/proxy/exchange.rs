@@ -1,0 +1,357 @@
+//! One request from its head to the end of its answer.
+//!
+//! Owns the order of steps: route, key, owners, attempts, refusal. Start at [`exchange`].
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::{
+    Gateway, PoolPlan,
+    answer::Progress,
+    attempt::{Attempt, Outcome},
+    choose::Candidates,
+    head::{Forwarding, write_request},
+    key::{Facts, Fields, OnMissingKey},
+    policy::HostHeader,
+    record::{Ended, Record, Routed},
+    repeat::may_repeat,
+    request_body::{BodyFault, RequestBody},
+    send::ClientFault,
+    waits::{Slow, Waits},
+};
+use crate::{
+    fleet::{MemberView, View},
+    http1::{Method, RequestHead},
+    io::{Buffer, Deadline},
+    ring::{MemberIndex, Place},
+    tally::{AttemptEnd, OffOwner, Refusal},
+};
+
+/// The client's end of the exchange.
+pub struct ClientEnd<'a> {
+    /// What it sends.
+    pub reader: ReadHalf<'a>,
+    /// What it is sent.
+    pub writer: WriteHalf<'a>,
+    /// What was read from it and not used yet.
+    pub input: &'a mut Buffer,
+    /// The connection's timer.
+    pub timer: &'a mut Deadline,
+    /// The connection's other end.
+    pub peer: SocketAddr,
+    /// Time without a byte passing in a body, in either direction.
+    pub idle_body_timeout: Duration,
+}
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next request.
+    Next,
+    /// Its end.
+    Close,
+    /// Its end, with patience: the client may still be sending, and must not lose the answer for it.
+    Linger,
+}
+
+/// Carries one request to its owner, or to whoever stands in, and the answer back.
+pub async fn exchange(
+    gateway: &Gateway,
+    client: &mut ClientEnd<'_>,
+    head: &RequestHead,
+    begun: Instant,
+) -> After {
+    let trusted = gateway.plan.trusted.contain(client.peer.ip());
+    let given_id = if trusted { head.value_of(b"x-request-id").filter(|id| is_sane_id(id)) } else { None };
+    let made_id = RequestId::new(gateway.random());
+    let mut record = Record {
+        gateway,
+        head,
+        begun,
+        client: gateway.plan.trusted.client(client.peer.ip(), head),
+        request_id: given_id.unwrap_or(&made_id.0),
+        routed: None,
+        ended: Ended::Cancelled,
+        first_byte: None,
+        received: 0,
+        sent: 0,
+        attempts: 0,
+    };
+    let Some(pool) = gateway.plan.router.pool(head.authority(), head.path()) else {
+        let mut body = RequestBody::new(head.framing, 0, None);
+        return refuse(client, &mut record, &mut body, Refusal::NoRoute).await;
+    };
+    let view = gateway.view();
+    let plan = &gateway.plan.pools[pool];
+    let forward = &plan.forward;
+    let mut body = RequestBody::new(head.framing, forward.repeat_body_bytes, forward.max_body_bytes);
+    let routed = Routed { view: view.clone(), pool, key: None, owner: None, member: None, off_owner: None };
+    let (place, routed) = match find_place(gateway, plan, head, record.client, routed) {
+        (Some(place), routed) => (place, routed),
+        (None, routed) => {
+            record.routed = Some(routed);
+            return refuse(client, &mut record, &mut body, Refusal::NoKey).await;
+        }
+    };
+    record.routed = Some(routed);
+    if body.announces_too_much() {
+        return refuse(client, &mut record, &mut body, Refusal::BodyTooLarge).await;
+    }
+    attempts(client, &mut record, &mut body, &view, plan, place).await
+}
+
+/// The place on the ring, from the key or from what the pool does without one.
+fn find_place<'a>(
+    gateway: &'a Gateway,
+    plan: &'a PoolPlan,
+    head: &RequestHead,
+    client: std::net::IpAddr,
+    mut routed: Routed<'a>,
+) -> (Option<Place>, Routed<'a>) {
+    let facts = Facts {
+        method: head.method_name(),
+        authority: head.authority(),
+        path: head.path(),
+        query: head.query(),
+        client,
+        fields: Fields::Head(head),
+    };
+    let mut key = gateway.take_key_buffer();
+    if let Some(source) = plan.forward.key.find(&facts, &mut key) {
+        let place = Place::of(&key);
+        routed.key = Some((source, key));
+        return (Some(place), routed);
+    }
+    let place = match plan.forward.key.on_missing {
+        OnMissingKey::Refuse => None,
+        OnMissingKey::Spread => {
+            routed.off_owner = Some(OffOwner::NoKey);
+            Some(Place(gateway.random() as u64))
+        }
+        OnMissingKey::ClientAddress => {
+            key.clear();
+            super::key::write_address(client, &mut key);
+            Some(Place::of(&key))
+        }
+    };
+    (place, routed)
+}
+
+/// Attempts at distinct owners until one answers, or no further one is allowed.
+async fn attempts(
+    client: &mut ClientEnd<'_>,
+    record: &mut Record<'_>,
+    body: &mut RequestBody,
+    view: &View,
+    plan: &PoolPlan,
+    place: Place,
+) -> After {
+    let (gateway, head) = (record.gateway, record.head);
+    let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
+    let pool = &view.pools[index];
+    let mut candidates = Candidates::new(pool, place, plan.forward.attempts, plan.on_all_down);
+    let total = plan.forward.total_timeout.map(|limit| record.begun + limit);
+    let mut failed = None;
+    loop {
+        let Some(member) = candidates.next() else {
+            return refuse(client, record, body, refusal_for(failed)).await;
+        };
+        if let Some(end) = failed {
+            pool.pool.cells(gateway.worker).repeats.at(end as usize).bump();
+        }
+        note_choice(record, &candidates, member);
+        let progress = Progress::default();
+        let attempt = Attempt {
+            gateway,
+            pool: &pool.pool,
+            plan,
+            member: pool.member(member),
+            head,
+            progress: &progress,
+            total,
+        };
+        let mut out = gateway.buffers.output();
+        write_head(&mut out, record, client, plan, pool.member(member));
+        let outcome = attempt.run(client, body, out).await;
+        record.received = body.received();
+        record.sent = progress.passed.get();
+        record.first_byte = progress.first_byte.get();
+        if let Some(status) = progress.status.get() {
+            record.ended = Ended::Answered(status);
+        }
+        match outcome {
+            Outcome::Answered { keeps_client } => return after_answer(keeps_client, body),
+            Outcome::Failed(end) if may_repeat(end, head.method, body.can_be_sent_again()) => {
+                failed = Some(end)
+            }
+            Outcome::Failed(end) => return refuse(client, record, body, refusal_for(Some(end))).await,
+            Outcome::Truncated => return After::Close,
+            Outcome::ClientSlow => return refuse(client, record, body, Refusal::RequestTimeout).await,
+            Outcome::Client(ClientFault::Gone) => {
+                record.ended = Ended::Cancelled;
+                return After::Close;
+            }
+            Outcome::Client(ClientFault::Body(_)) if progress.status.get().is_some() => return After::Close,
+            Outcome::Client(ClientFault::Body(fault)) => {
+                let refusal = match fault {
+                    BodyFault::TooLarge => Refusal::BodyTooLarge,
+                    BodyFault::Malformed(_) => Refusal::Malformed,
+                };
+                return refuse(client, record, body, refusal).await;
+            }
+        }
+    }
+}
+
+fn note_choice(record: &mut Record<'_>, candidates: &Candidates<'_>, member: MemberIndex) {
+    record.attempts += 1;
+    if let Some(routed) = &mut record.routed {
+        routed.member = Some(member);
+        if routed.off_owner != Some(OffOwner::NoKey) {
+            routed.owner = candidates.owner();
+            routed.off_owner = candidates.off_owner(member);
+        }
+    }
+}
+
+fn write_head(
+    out: &mut Vec<u8>,
+    record: &Record<'_>,
+    client: &ClientEnd<'_>,
+    plan: &PoolPlan,
+    member: &MemberView,
+) {
+    let gateway = record.gateway;
+    let authority = record.head.authority();
+    let own_host = plan.forward.host_header == HostHeader::Backend || authority.is_empty();
+    let host = own_host.then(|| member.backend.address.to_string());
+    let forwarding = Forwarding {
+        peer: client.peer.ip(),
+        trusted: gateway.plan.trusted.contain(client.peer.ip()),
+        host: host.as_deref().map(str::as_bytes),
+        request_id: record.request_id,
+        via: gateway.plan.via.as_deref().map(str::as_bytes),
+    };
+    write_request(out, record.head, &forwarding);
+}
+
+fn after_answer(keeps_client: bool, body: &RequestBody) -> After {
+    match (keeps_client, body.is_over()) {
+        (true, _) => After::Next,
+        (false, true) => After::Close,
+        // Answered before the request was read: RFC 9112 section 9.6.
+        (false, false) => After::Linger,
+    }
+}
+
+fn refusal_for(failed: Option<AttemptEnd>) -> Refusal {
+    match failed {
+        None => Refusal::NoBackend,
+        Some(AttemptEnd::Timeout | AttemptEnd::ConnectTimeout) => Refusal::BackendTimeout,
+        Some(AttemptEnd::Protocol) => Refusal::BackendProtocol,
+        Some(_) => Refusal::BackendBroken,
+    }
+}
+
+/// Answers in the backend's place.
+async fn refuse(
+    client: &mut ClientEnd<'_>,
+    record: &mut Record<'_>,
+    body: &mut RequestBody,
+    refusal: Refusal,
+) -> After {
+    record.ended = Ended::Refused(refusal);
+    let head = record.head;
+    // What is at hand of the body is thrown away; if that was all of it, the connection can go on.
+    let mut sink = Vec::new();
+    let in_frame = !matches!(refusal, Refusal::Malformed | Refusal::BodyTooLarge | Refusal::RequestTimeout)
+        && body.take(client.input, &mut sink).is_ok();
+    let whole = in_frame && body.is_over();
+    let keep_alive = whole && head.keep_alive && !record.gateway.draining.get();
+    let mut out = record.gateway.buffers.output();
+    write_refusal(&mut out, refusal, record.request_id, head.method == Method::Head, keep_alive);
+    let written = write_bounded(client, &out).await;
+    record.gateway.buffers.recycle(out);
+    match (written, keep_alive) {
+        (false, _) => After::Close,
+        (true, true) => After::Next,
+        (true, false) if whole => After::Close,
+        (true, false) => After::Linger,
+    }
+}
+
+/// Writes to the client, with its patience as the bound. Whether all of it was taken.
+pub async fn write_bounded(client: &mut ClientEnd<'_>, bytes: &[u8]) -> bool {
+    let waits = Waits::default();
+    let limit = client.idle_body_timeout;
+    let write = waits.write_all(Slow::ClientTakes, limit, &mut client.writer, bytes);
+    matches!(client.timer.within(limit, write).await, Some(Ok(())))
+}
+
+/// Writes an answer of our own: the status, what to do, which request it was, and nothing about the inside.
+pub fn write_refusal(
+    out: &mut Vec<u8>,
+    refusal: Refusal,
+    request_id: &[u8],
+    head_only: bool,
+    keep_alive: bool,
+) {
+    let (phrase, remedy) = phrases(refusal);
+    let status = refusal.status();
+    let id = String::from_utf8_lossy(request_id);
+    let body = format!("{status} {phrase}: {remedy}\nrequest {id}\n");
+    let extra = match refusal {
+        Refusal::NoBackend => "retry-after: 1\r\n",
+        Refusal::Method => "allow: GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH\r\n",
+        _ => "",
+    };
+    let connection = if keep_alive { "" } else { "connection: close\r\n" };
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
+         cache-control: no-store\r\nx-request-id: {id}\r\n{extra}{connection}\r\n"
+    );
+    out.extend_from_slice(head.as_bytes());
+    if !head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
+    match refusal {
+        Refusal::Malformed => ("Bad Request", "the request is not valid HTTP/1.1"),
+        Refusal::NoKey => ("Bad Request", "the request lacks what decides where it goes"),
+        Refusal::NoRoute => ("Not Found", "nothing is served under this host and path"),
+        Refusal::Method => ("Method Not Allowed", "this method is not forwarded"),
+        Refusal::RequestTimeout => ("Request Timeout", "the request came too slowly"),
+        Refusal::BodyTooLarge => ("Content Too Large", "the request body is over the limit"),
+        Refusal::TargetTooLong => ("URI Too Long", "the request target is over the limit"),
+        Refusal::HeadTooLarge => ("Request Header Fields Too Large", "the request head is over the limit"),
+        Refusal::TransferCoding => ("Not Implemented", "the only transfer coding is chunked"),
+        Refusal::BackendBroken => ("Bad Gateway", "the answer could not be had"),
+        Refusal::BackendProtocol => ("Bad Gateway", "the answer could not be understood"),
+        Refusal::NoBackend => ("Service Unavailable", "try again shortly"),
+        Refusal::BackendTimeout => ("Gateway Timeout", "the answer did not come in time"),
+        Refusal::Version => ("HTTP Version Not Supported", "HTTP/1.0 and HTTP/1.1 are"),
+    }
+}
+
+/// 128 random bits in hexadecimal.
+pub struct RequestId(pub [u8; 32]);
+
+impl RequestId {
+    /// From these bits.
+    pub fn new(bits: u128) -> RequestId {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        RequestId(std::array::from_fn(|i| DIGITS[(bits >> (i * 4)) as usize & 0xf]))
+    }
+}
+
+/// An id from a trusted proxy that can stand in a header, a log and a terminal.
+fn is_sane_id(id: &[u8]) -> bool {
+    (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}

@@ -1,0 +1,342 @@
+//! Rewrites heads on their way through: which fields go, which come, which stay untouched.
+//!
+//! Owns the forwarding headers and the removal of what is for one hop (RFC 9110 section 7.6). Pure: bytes in, bytes out.
+//! Lines that stay are copied in runs, in their order, as they were written.
+
+use std::net::IpAddr;
+
+use super::key::write_address;
+use crate::http1::{AnswerHead, Field, Framing, Known, RequestHead, Version, list_items};
+
+/// What a request's new head is made from, beside the old one.
+#[derive(Debug)]
+pub struct Forwarding<'a> {
+    /// The connection's other end.
+    pub peer: IpAddr,
+    /// The other end is one of the trusted proxies: what it says about the client counts.
+    pub trusted: bool,
+    /// The `Host` for the backend, if it is not the client's.
+    pub host: Option<&'a [u8]>,
+    /// This request's id.
+    pub request_id: &'a [u8],
+    /// The pseudonym in `Via`.
+    pub via: Option<&'a [u8]>,
+}
+
+/// Writes the head of the request as the backend sees it.
+pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
+    out.extend_from_slice(head.method_name());
+    out.push(b' ');
+    out.extend_from_slice(head.path());
+    if let Some(query) = head.query() {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(forwarding.host.unwrap_or_else(|| head.authority()));
+    out.extend_from_slice(b"\r\n");
+    let named = NamedFields::of(head.names_fields, head.fields(), head.bytes());
+    copy_lines(out, head.bytes(), head.fields(), |field| match field.known {
+        Known::Other => named.contain(field, head.bytes()),
+        // Ours are written below; a trusted proxy's are taken into them.
+        Known::Host | Known::XForwardedFor | Known::XRequestId | Known::Via => true,
+        Known::Forwarded | Known::XForwardedPort | Known::XRealIp => !forwarding.trusted,
+        Known::XForwardedProto | Known::XForwardedHost => !forwarding.trusted,
+        known => known.is_hop_by_hop(),
+    });
+    write_forwarding(out, head, forwarding);
+    if head.framing == Framing::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    if head.takes_trailers {
+        out.extend_from_slice(b"te: trailers\r\nconnection: keep-alive, te\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
+    let trusted = forwarding.trusted;
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if trusted {
+        for value in head.values(Known::XForwardedFor).filter(|value| !value.is_empty()) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+    write_address(forwarding.peer, out);
+    out.extend_from_slice(b"\r\n");
+    if !trusted || head.values(Known::XForwardedProto).next().is_none() {
+        out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+    }
+    let authority = head.authority();
+    if (!trusted || head.values(Known::XForwardedHost).next().is_none()) && !authority.is_empty() {
+        out.extend_from_slice(b"x-forwarded-host: ");
+        out.extend_from_slice(authority);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"x-request-id: ");
+    out.extend_from_slice(forwarding.request_id);
+    out.extend_from_slice(b"\r\n");
+    // RFC 9110 section 7.6.3: a gateway adds itself to the Via of a request.
+    let before = head.values(Known::Via).filter(|value| !value.is_empty());
+    let mut vias = before.peekable();
+    if vias.peek().is_none() && forwarding.via.is_none() {
+        return;
+    }
+    out.extend_from_slice(b"via: ");
+    for (i, value) in vias.enumerate() {
+        if i > 0 {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(value);
+        if forwarding.via.is_some() {
+            out.extend_from_slice(b", ");
+        }
+    }
+    if let Some(pseudonym) = forwarding.via {
+        let version: &[u8] = if head.version == Version::Http10 { b"1.0 " } else { b"1.1 " };
+        out.extend_from_slice(version);
+        out.extend_from_slice(pseudonym);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How the client's side of an answer is framed and goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientFraming {
+    /// How the body reaches the client.
+    pub body: Framing,
+    /// The connection stays open after it.
+    pub keep_alive: bool,
+    /// The client speaks HTTP/1.0 and must be told that the connection stays open.
+    pub says_keep_alive: bool,
+}
+
+/// Writes the head of the answer as the client sees it. `input` are the bytes that `answer` was parsed from.
+pub fn write_answer(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, client: ClientFraming) {
+    write_status(out, answer.status, answer.reason(input));
+    let named = NamedFields::of(answer.names_fields, answer.fields(), input);
+    let has_no_length = answer.is_interim() || answer.status == 204;
+    let skip = |field: &Field| match field.known {
+        Known::Other => named.contain(field, input),
+        // RFC 9110 section 8.6: not in an answer that can't have a body. One length is written below.
+        Known::ContentLength => has_no_length || matches!(client.body, Framing::Length(_)),
+        known => known.is_hop_by_hop(),
+    };
+    if answer.canonical {
+        copy_lines(out, input, answer.fields(), skip);
+    } else {
+        for field in answer.fields().iter().filter(|field| !skip(field)) {
+            out.extend_from_slice(field.name.of(input));
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(field.value.of(input));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    match client.body {
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Framing::Length(length) => write_length(out, length),
+        Framing::None | Framing::Close => {}
+    }
+    if !answer.is_interim() {
+        if !client.keep_alive {
+            out.extend_from_slice(b"connection: close\r\n");
+        } else if client.says_keep_alive {
+            out.extend_from_slice(b"connection: keep-alive\r\n");
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_status(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    if status == 200 && reason == b"OK" {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(&[
+        b'0' + (status / 100) as u8,
+        b'0' + (status / 10 % 10) as u8,
+        b'0' + (status % 10) as u8,
+        b' ',
+    ]);
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"content-length: ");
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = length;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the trailer fields of `section` that may pass, without the empty line after them.
+///
+/// # Errors
+/// The section is not a list of fields.
+pub fn write_trailers(out: &mut Vec<u8>, section: &[u8]) -> Result<(), crate::http1::BodyError> {
+    let mut room = [httparse::EMPTY_HEADER; 64];
+    let bad = crate::http1::BodyError("the trailer section is not valid");
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut room) else {
+        return Err(bad);
+    };
+    for field in fields.iter().filter(|field| !Known::of(field.name.as_bytes()).is_forbidden_in_trailers()) {
+        out.extend_from_slice(field.name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(field.value);
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok(())
+}
+
+/// Copies the lines that are not skipped, neighbours together.
+fn copy_lines(out: &mut Vec<u8>, bytes: &[u8], fields: &[Field], skip: impl Fn(&Field) -> bool) {
+    let mut run: Option<(usize, usize)> = None;
+    for field in fields {
+        if skip(field) {
+            if let Some((start, end)) = run.take() {
+                out.extend_from_slice(&bytes[start..end]);
+            }
+        } else {
+            let start = run.map_or(field.name.start as usize, |(start, _)| start);
+            run = Some((start, field.line_end as usize));
+        }
+    }
+    if let Some((start, end)) = run {
+        out.extend_from_slice(&bytes[start..end]);
+    }
+}
+
+/// The fields that `Connection` names: for this hop alone (RFC 9110 section 7.6.1).
+struct NamedFields<'a> {
+    fields: Option<&'a [Field]>,
+    bytes: &'a [u8],
+}
+
+impl<'a> NamedFields<'a> {
+    fn of(any: bool, fields: &'a [Field], bytes: &'a [u8]) -> NamedFields<'a> {
+        NamedFields { fields: any.then_some(fields), bytes }
+    }
+
+    fn contain(&self, field: &Field, bytes: &[u8]) -> bool {
+        let Some(fields) = self.fields else { return false };
+        let name = field.name.of(bytes);
+        let connections = fields.iter().filter(|field| field.known == Known::Connection);
+        connections
+            .flat_map(|connection| list_items(connection.value.of(self.bytes)))
+            .any(|option| option.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::http1::{Method, Parsed};
+
+    fn forward(text: &str, trusted: bool) -> String {
+        let mut head = RequestHead::default();
+        assert_eq!(head.parse(text.as_bytes(), 100).unwrap(), Parsed::Complete(text.len()));
+        let forwarding = Forwarding {
+            peer: "10.0.0.9".parse().unwrap(),
+            trusted,
+            host: None,
+            request_id: b"id",
+            via: Some(b"ringway"),
+        };
+        let mut out = Vec::new();
+        write_request(&mut out, &head, &forwarding);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_strangers_forwarding_headers_are_replaced() {
+        let out = forward(
+            "GET /x?y HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\n\
+             X-Forwarded-Proto: https\r\nX-Request-Id: theirs\r\nAccept: */*\r\n\r\n",
+            false,
+        );
+        assert_eq!(
+            out,
+            "GET /x?y HTTP/1.1\r\nhost: a\r\nAccept: */*\r\nx-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\n\
+             x-forwarded-host: a\r\nx-request-id: id\r\nvia: 1.1 ringway\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxys_are_kept_and_added_to() {
+        let out = forward(
+            "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: b\r\nVia: 1.1 edge\r\n\r\n",
+            true,
+        );
+        assert!(out.contains("\r\nx-forwarded-for: 1.2.3.4, 10.0.0.9\r\n"), "{out}");
+        assert!(out.contains("\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b\r\n"), "{out}");
+        assert!(!out.contains("x-forwarded-proto: http\r\n"), "{out}");
+        assert!(out.contains("\r\nvia: 1.1 edge, 1.1 ringway\r\n"), "{out}");
+    }
+
+    #[test]
+    fn fields_for_this_hop_go_and_so_do_those_named() {
+        let out = forward(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-A, keep-alive\r\nx-a: 1\r\nKeep-Alive: 5\r\nTE: gzip\r\n\
+             Upgrade: h2c\r\nProxy-Authorization: x\r\nX-B: 2\r\n\r\n",
+            false,
+        );
+        for gone in ["x-a:", "keep-alive", "te:", "upgrade", "proxy-authorization", "connection"] {
+            assert!(!out.to_lowercase().contains(&format!("\n{gone}")), "{gone} in {out}");
+        }
+        assert!(out.contains("\r\nX-B: 2\r\n"));
+    }
+
+    #[test]
+    fn answers_with_bare_line_feeds_are_written_anew() {
+        let input = b"HTTP/1.1 201 Made\nA: b \nContent-Length: 3\n\n";
+        let mut answer = AnswerHead::default();
+        answer.parse(input).unwrap();
+        let body = answer.framing(Method::Get).unwrap();
+        let mut out = Vec::new();
+        write_answer(
+            &mut out,
+            input,
+            &answer,
+            ClientFraming { body, keep_alive: false, says_keep_alive: false },
+        );
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "HTTP/1.1 201 Made\r\nA: b\r\ncontent-length: 3\r\nconnection: close\r\n\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn stripping_is_idempotent(names in proptest::collection::vec("[A-Za-z-]{1,12}|connection|te|upgrade", 0..8)) {
+            let mut text = String::from("GET / HTTP/1.1\r\nHost: a\r\n");
+            for name in &names {
+                text.push_str(&format!("{name}: X-A, close\r\n"));
+            }
+            text.push_str("\r\n");
+            let mut head = RequestHead::default();
+            if head.parse(text.as_bytes(), 100).is_ok() {
+                let once = forward(&text, false);
+                let twice = forward(&once, false);
+                let fields = |text: &str| {
+                    let ours = ["host", "x-forwarded", "x-request-id", "via"];
+                    let mut lines: Vec<String> = text.lines().skip(1).map(str::to_lowercase).collect();
+                    lines.retain(|line| !ours.iter().any(|name| line.starts_with(name)));
+                    lines
+                };
+                prop_assert_eq!(fields(&once), fields(&twice));
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What is remembered about a request until it ends, and counted then: once, however it ends.
+//!
+//! Owns the counting of requests and the making of access lines. The count happens when the record is dropped, so a
+//! request whose task is thrown away is counted too.
+
+use std::{fmt::Display, net::IpAddr, rc::Rc, time::Instant};
+
+use super::{Gateway, Held, key::Source};
+use crate::{
+    http1::RequestHead,
+    ring::MemberIndex,
+    tally::{Class, OffOwner, Refusal},
+    telemetry::access::AccessLine,
+};
+
+/// One request's record.
+pub(super) struct Record<'a> {
+    pub(super) gateway: &'a Gateway,
+    pub(super) head: &'a RequestHead,
+    pub(super) begun: Instant,
+    pub(super) client: IpAddr,
+    pub(super) request_id: &'a [u8],
+    pub(super) routed: Option<Routed<'a>>,
+    pub(super) ended: Ended,
+    pub(super) first_byte: Option<Instant>,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    pub(super) attempts: u32,
+}
+
+/// What is known once the pool is.
+pub(super) struct Routed<'a> {
+    pub(super) view: Rc<Held>,
+    pub(super) pool: usize,
+    pub(super) key: Option<(&'a Source, Vec<u8>)>,
+    pub(super) owner: Option<MemberIndex>,
+    pub(super) member: Option<MemberIndex>,
+    pub(super) off_owner: Option<OffOwner>,
+}
+
+/// How the request ended for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It has not, or the client went away.
+    Cancelled,
+    /// With a backend's answer.
+    Answered(u16),
+    /// With one of ours.
+    Refused(Refusal),
+}
+
+impl Record<'_> {
+    fn count(&self) {
+        let worker = self.gateway.worker;
+        let class = match self.ended {
+            Ended::Cancelled => Class::Cancelled,
+            Ended::Answered(status) => Class::of(status),
+            Ended::Refused(refusal) => Class::of(refusal.status()),
+        };
+        let Some(routed) = &self.routed else {
+            if let Ended::Refused(refusal) = self.ended {
+                self.gateway.cells.refusals.at(refusal as usize).bump();
+            }
+            return;
+        };
+        let pool = &routed.view.pools[routed.pool];
+        let cells = pool.pool.cells(worker);
+        if let Ended::Refused(refusal) = self.ended {
+            cells.refusals.at(refusal as usize).bump();
+        }
+        // A refusal is counted where no backend answered, whichever was tried.
+        match routed.member {
+            Some(member) if !matches!(self.ended, Ended::Refused(_)) => {
+                pool.member(member).backend.cells(worker).requests.at(class as usize).bump();
+            }
+            _ => cells.unanswered.at(class as usize).bump(),
+        }
+        if let Some(reason) = routed.off_owner {
+            cells.off_owner.at(reason as usize).bump();
+        }
+        cells.received_bytes.add(self.received);
+        cells.sent_bytes.add(self.sent);
+        // A whole small answer left together with its head: then no second look at the clock is needed.
+        cells.whole.observe(self.begun.elapsed());
+        if let Some(first_byte) = self.first_byte {
+            cells.first_byte.observe(first_byte - self.begun);
+        }
+    }
+
+    fn write_access_line(&self) {
+        let Some(log) = &self.gateway.plan.access_log else {
+            return;
+        };
+        let routed = self.routed.as_ref();
+        let pool = routed.map(|routed| &routed.view.pools[routed.pool]);
+        let name = |member: Option<MemberIndex>| Some(&*pool?.member(member?).backend.name);
+        let line = AccessLine {
+            client: self.client,
+            method: self.head.method_name(),
+            authority: self.head.authority(),
+            path: self.head.path(),
+            version: self.head.version,
+            status: match self.ended {
+                Ended::Cancelled => None,
+                Ended::Answered(status) => Some(status),
+                Ended::Refused(refusal) => Some(refusal.status()),
+            },
+            refusal: match self.ended {
+                Ended::Refused(refusal) => Some(refusal.word()),
+                _ => None,
+            },
+            pool: pool.map(|pool| &*pool.pool.name),
+            backend: name(routed.and_then(|routed| routed.member)),
+            owner: name(routed.and_then(|routed| routed.owner)),
+            off_owner: routed.and_then(|routed| routed.off_owner).map(OffOwner::word),
+            key: routed
+                .and_then(|routed| routed.key.as_ref())
+                .map(|(source, key)| (*source as &dyn Display, &key[..])),
+            attempts: self.attempts,
+            whole: self.begun.elapsed(),
+            first_byte: self.first_byte.map(|first_byte| first_byte - self.begun),
+            received: self.received,
+            sent: self.sent,
+            request_id: self.request_id,
+        };
+        log.write(&line);
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        self.count();
+        self.write_access_line();
+        if let Some((_, key)) = self.routed.as_mut().and_then(|routed| routed.key.take()) {
+            self.gateway.give_key_buffer(key);
+        }
+    }
+}

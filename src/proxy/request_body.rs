@@ -1,0 +1,147 @@
+//! A request's body on its way to a backend, and the copy of it that allows it to be sent again.
+//!
+//! Owns the bound of that copy and of the body. Never waits: it turns bytes at hand into bytes to send.
+
+use crate::{
+    http1::{BodyError, BodyReader, Framing, Piece, write_chunk_size},
+    io::Buffer,
+    proxy::head::write_trailers,
+};
+
+/// Why a body can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyFault {
+    /// It breaks the framing rules.
+    Malformed(BodyError),
+    /// It is over the limit.
+    TooLarge,
+}
+
+/// One request's body, over all attempts.
+#[derive(Debug)]
+pub(super) struct RequestBody {
+    reader: BodyReader,
+    framing: Framing,
+    /// The payload so far, as long as all of it fits.
+    kept: Vec<u8>,
+    trailers: Vec<u8>,
+    keep_bound: usize,
+    keeps_all: bool,
+    received: u64,
+    max: Option<u64>,
+}
+
+impl RequestBody {
+    /// A body that nothing has been read of.
+    pub(super) fn new(framing: Framing, keep_bound: usize, max: Option<u64>) -> RequestBody {
+        let too_long = matches!(framing, Framing::Length(length) if length > keep_bound as u64);
+        RequestBody {
+            reader: BodyReader::new(framing),
+            framing,
+            kept: Vec::new(),
+            trailers: Vec::new(),
+            keep_bound,
+            // A body that is known to be too long is never copied at all.
+            keeps_all: !too_long,
+            received: 0,
+            max,
+        }
+    }
+
+    /// Whether the announced length alone is over the limit.
+    pub(super) fn announces_too_much(&self) -> bool {
+        matches!((self.framing, self.max), (Framing::Length(length), Some(max)) if length > max)
+    }
+
+    /// Whether all of it has been read from the client.
+    pub(super) fn is_over(&self) -> bool {
+        self.reader.is_over()
+    }
+
+    /// Whether everything that was read so far is still there.
+    pub(super) fn can_be_sent_again(&self) -> bool {
+        self.keeps_all || self.received == 0
+    }
+
+    /// Payload bytes read so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Payload that passes without being copied: its length is known and it is not kept.
+    pub(super) fn passes_directly(&self) -> bool {
+        !self.keeps_all && matches!(self.framing, Framing::Length(_))
+    }
+
+    /// The number of bytes at the front of `input` that are payload, for a body that passes directly. They count as read.
+    pub(super) fn take_direct(&mut self, input: &[u8]) -> Result<usize, BodyFault> {
+        match self.reader.next(input).map_err(BodyFault::Malformed)? {
+            Piece::Data(n) => self.count(n).map(|()| n),
+            _ => Ok(0),
+        }
+    }
+
+    /// Moves what `input` holds of the body to `out`, as the backend is to read it.
+    pub(super) fn take(&mut self, input: &mut Buffer, out: &mut Vec<u8>) -> Result<(), BodyFault> {
+        while !self.reader.is_over() {
+            match self.reader.next(input.filled()).map_err(BodyFault::Malformed)? {
+                Piece::More => return Ok(()),
+                Piece::Framing(n) => input.consume(n),
+                Piece::Data(n) => {
+                    self.count(n)?;
+                    let data = &input.filled()[..n];
+                    write_payload(self.framing, data, out);
+                    if self.keeps_all && self.kept.len() + n <= self.keep_bound {
+                        self.kept.extend_from_slice(data);
+                    } else {
+                        self.keeps_all = false;
+                        self.kept = Vec::new();
+                    }
+                    input.consume(n);
+                }
+                Piece::End(n) => {
+                    write_trailers(&mut self.trailers, &input.filled()[..n]).map_err(BodyFault::Malformed)?;
+                    input.consume(n);
+                    self.write_end(out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was read before, for another attempt.
+    pub(super) fn write_again(&self, out: &mut Vec<u8>) {
+        debug_assert!(self.can_be_sent_again(), "a body that began to stream is never sent again");
+        if !self.kept.is_empty() {
+            write_payload(self.framing, &self.kept, out);
+        }
+        if self.framing == Framing::Chunked && self.is_over() {
+            self.write_end(out);
+        }
+    }
+
+    fn write_end(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"0\r\n");
+        out.extend_from_slice(&self.trailers);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn count(&mut self, n: usize) -> Result<(), BodyFault> {
+        self.received += n as u64;
+        match self.max {
+            Some(max) if self.received > max => Err(BodyFault::TooLarge),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Writes payload in this framing.
+pub(super) fn write_payload(framing: Framing, data: &[u8], out: &mut Vec<u8>) {
+    if framing == Framing::Chunked {
+        write_chunk_size(out, data.len());
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    } else {
+        out.extend_from_slice(data);
+    }
+}

@@ -1,0 +1,129 @@
+//! The client's side of an attempt: passes the request on, then watches whether the client is still there.
+//!
+//! Owns reading from the client and writing to the backend while an attempt lasts. Never ends by itself as long as all is well:
+//! the attempt ends when the answer does.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::{
+    request_body::{BodyFault, RequestBody},
+    waits::{Slow, Waits},
+};
+use crate::{
+    io::Buffer,
+    limits::{BUFFER_BYTES, BULK_BUFFER_BYTES},
+};
+
+/// What went wrong on the client's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientFault {
+    /// It closed its connection, or broke it.
+    Gone,
+    /// Its body is not acceptable.
+    Body(BodyFault),
+}
+
+/// Everything that sending needs.
+pub(super) struct Sending<'a, 'c, 'u> {
+    pub(super) reader: &'a mut ReadHalf<'c>,
+    pub(super) input: &'a mut Buffer,
+    pub(super) writer: WriteHalf<'u>,
+    /// The head and what was at hand of the body.
+    pub(super) out: Vec<u8>,
+    pub(super) body: &'a mut RequestBody,
+    pub(super) waits: &'a Waits,
+    pub(super) client_limit: Duration,
+    pub(super) backend_limit: Duration,
+    pub(super) head_limit: Duration,
+    /// Set once the whole request has been handed to the kernel.
+    pub(super) sent: &'a Cell<bool>,
+}
+
+impl Sending<'_, '_, '_> {
+    /// Sends the request, and returns only when the client fails.
+    pub(super) async fn run(mut self) -> ClientFault {
+        match self.pass_on().await {
+            Err(Fault::Client(fault)) => return fault,
+            // The backend may have answered before it closed: that answer is on its way to the other half.
+            Err(Fault::Backend) => std::future::pending().await,
+            Ok(()) => {}
+        }
+        self.sent.set(true);
+        self.waits.set(Slow::BackendBegins, Some(Instant::now() + self.head_limit));
+        self.watch().await
+    }
+
+    async fn pass_on(&mut self) -> Result<(), Fault> {
+        self.write_out().await?;
+        if self.body.passes_directly() {
+            self.input.grow(BULK_BUFFER_BYTES);
+            return self.pass_directly().await;
+        }
+        while !self.body.is_over() {
+            self.read().await?;
+            let taken = self.body.take(self.input, &mut self.out);
+            if let Err(fault) = taken {
+                return Err(Fault::Client(ClientFault::Body(fault)));
+            }
+            self.write_out().await?;
+        }
+        Ok(())
+    }
+
+    async fn pass_directly(&mut self) -> Result<(), Fault> {
+        loop {
+            if !self.input.is_empty() {
+                let taken = self.body.take_direct(self.input.filled());
+                let n = taken.map_err(|fault| Fault::Client(ClientFault::Body(fault)))?;
+                let bytes = &self.input.filled()[..n];
+                let written =
+                    self.waits.write_all(Slow::BackendTakes, self.backend_limit, &mut self.writer, bytes);
+                written.await.map_err(|_| Fault::Backend)?;
+                self.input.consume(n);
+            }
+            if self.body.is_over() {
+                return Ok(());
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn write_out(&mut self) -> Result<(), Fault> {
+        let written =
+            self.waits.write_all(Slow::BackendTakes, self.backend_limit, &mut self.writer, &self.out);
+        written.await.map_err(|_| Fault::Backend)?;
+        self.out.clear();
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), Fault> {
+        let read =
+            self.waits.fill(Slow::ClientSends, self.client_limit, self.reader, self.input, BULK_BUFFER_BYTES);
+        match read.await {
+            Ok(0) | Err(_) => Err(Fault::Client(ClientFault::Gone)),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Reads ahead, for clients that pipeline, until the client closes. A client that closes its sending half only is taken to
+    /// be gone, as nginx and others do: it can't be told from one that vanished.
+    async fn watch(&mut self) -> ClientFault {
+        while !self.input.is_full(BUFFER_BYTES) {
+            let read = std::future::poll_fn(|cx| self.input.poll_fill(self.reader, cx, BUFFER_BYTES));
+            if matches!(read.await, Ok(0) | Err(_)) {
+                return ClientFault::Gone;
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+enum Fault {
+    Client(ClientFault),
+    Backend,
+}

@@ -1,0 +1,147 @@
+//! What an exchange is waiting for, and until when.
+//!
+//! Owns one due time for each kind of waiting. An operation that does not have to wait sets none, so a request that is
+//! in time reads the clock three times: when it begins, when it waits for the answer, and when the answer is there.
+
+use std::{
+    cell::Cell,
+    io,
+    task::{Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::io::Buffer;
+
+/// Whose time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slow {
+    /// The client did not send its body.
+    ClientSends,
+    /// The client did not take its answer.
+    ClientTakes,
+    /// The backend did not take the request.
+    BackendTakes,
+    /// The backend did not begin its answer.
+    BackendBegins,
+    /// The backend did not go on with its answer.
+    BackendSends,
+    /// The whole exchange took too long.
+    Total,
+}
+
+/// The due times of one exchange, or of the part of it that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    client_sends: Wait,
+    client_takes: Wait,
+    backend_takes: Wait,
+    backend_begins: Wait,
+    backend_sends: Wait,
+    total: Wait,
+}
+
+#[derive(Debug, Default)]
+struct Wait(Cell<Option<Instant>>);
+
+impl Waits {
+    fn wait(&self, slow: Slow) -> &Wait {
+        match slow {
+            Slow::ClientSends => &self.client_sends,
+            Slow::ClientTakes => &self.client_takes,
+            Slow::BackendTakes => &self.backend_takes,
+            Slow::BackendBegins => &self.backend_begins,
+            Slow::BackendSends => &self.backend_sends,
+            Slow::Total => &self.total,
+        }
+    }
+
+    /// Sets when this must have happened.
+    pub(super) fn set(&self, slow: Slow, due: Option<Instant>) {
+        self.wait(slow).0.set(due);
+    }
+
+    /// What is due first.
+    pub(super) fn first(&self) -> Option<(Instant, Slow)> {
+        [
+            Slow::ClientSends,
+            Slow::ClientTakes,
+            Slow::BackendTakes,
+            Slow::BackendBegins,
+            Slow::BackendSends,
+            Slow::Total,
+        ]
+        .into_iter()
+        .filter_map(|slow| Some((self.wait(slow).0.get()?, slow)))
+        .min_by_key(|(due, _)| *due)
+    }
+
+    /// Lets a poll's outcome set or clear the due time.
+    fn note<T>(&self, slow: Slow, limit: Duration, poll: Poll<T>) -> Poll<T> {
+        let wait = self.wait(slow);
+        match &poll {
+            Poll::Ready(_) => wait.0.set(None),
+            Poll::Pending if wait.0.get().is_none() => wait.0.set(Some(Instant::now() + limit)),
+            Poll::Pending => {}
+        }
+        poll
+    }
+
+    /// Reads once into the buffer. 0 is the end of the stream.
+    pub(super) async fn fill<R: AsyncRead + Unpin>(
+        &self,
+        slow: Slow,
+        limit: Duration,
+        from: &mut R,
+        buffer: &mut Buffer,
+        bound: usize,
+    ) -> io::Result<usize> {
+        std::future::poll_fn(|cx| {
+            let poll = buffer.poll_fill(from, cx, bound);
+            self.note(slow, limit, poll)
+        })
+        .await
+    }
+
+    /// Writes all of the bytes. Each part that is taken begins the time anew.
+    pub(super) async fn write_all<W: AsyncWrite + Unpin>(
+        &self,
+        slow: Slow,
+        limit: Duration,
+        to: &mut W,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        self.write_both(slow, limit, to, bytes, &[]).await
+    }
+
+    /// Writes all of two runs of bytes, together where the kernel takes them.
+    pub(super) async fn write_both<W: AsyncWrite + Unpin>(
+        &self,
+        slow: Slow,
+        limit: Duration,
+        to: &mut W,
+        mut first: &[u8],
+        mut second: &[u8],
+    ) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            while !(first.is_empty() && second.is_empty()) {
+                let poll = if second.is_empty() {
+                    std::pin::Pin::new(&mut *to).poll_write(cx, first)
+                } else {
+                    let parts = [io::IoSlice::new(first), io::IoSlice::new(second)];
+                    std::pin::Pin::new(&mut *to).poll_write_vectored(cx, &parts)
+                };
+                let taken = ready!(self.note(slow, limit, poll))?;
+                if taken == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                let of_first = taken.min(first.len());
+                first = &first[of_first..];
+                second = &second[taken - of_first..];
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+}

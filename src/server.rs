@@ -1,0 +1,80 @@
+//! Listeners, workers and client connections: everything between the kernel's accept queue and a request.
+//!
+//! Owns sockets, threads and limits on connections. Never looks into a request: that is [`crate::proxy`].
+
+mod accept;
+mod admission;
+mod connection;
+mod worker;
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::sync::watch;
+
+pub use accept::{Acceptor, Listener};
+pub use admission::Admission;
+pub use worker::Worker;
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerPolicy {
+    /// Its name in metrics and logs.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// How the process runs and ends.
+#[derive(Clone, Debug)]
+pub struct ServerPolicy {
+    /// Worker threads. 0: one for each core.
+    pub workers: usize,
+    /// After the signal to stop: how long connections are still accepted while readiness says no.
+    pub drain_delay: Duration,
+    /// After that: how long requests may take to finish.
+    pub drain_timeout: Duration,
+}
+
+/// What is asked of clients, and granted to them.
+#[derive(Clone, Debug)]
+pub struct ClientPolicy {
+    /// Time for a request's head to arrive, from its first byte, or from the connection's beginning.
+    pub request_head_timeout: Duration,
+    /// Time between two requests on a connection.
+    pub keep_alive_timeout: Duration,
+    /// Time without a byte passing in a body, in either direction.
+    pub idle_body_timeout: Duration,
+    /// Bytes in a request's head.
+    pub max_head_bytes: usize,
+    /// Fields in a request's head.
+    pub max_headers: usize,
+    /// Connections in all.
+    pub max_connections: usize,
+    /// Connections from one address. `None`: no bound.
+    pub max_connections_per_address: Option<usize>,
+    /// Networks whose forwarding headers count.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Pseudonym in `Via`. `None`: no such header.
+    pub via: Option<String>,
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// As usual.
+    Serving,
+    /// Asked to stop: still accepting, but not ready.
+    Leaving,
+    /// Accepting no more; each connection closes after its request.
+    Draining,
+    /// At once.
+    Stopping,
+}
+
+impl Phase {
+    /// Waits until it has come this far, or until nobody can say so any more.
+    pub async fn reached(self, phase: &mut watch::Receiver<Phase>) {
+        // An error means that the sender is gone, and the process with it.
+        let _ = phase.wait_for(|now| *now >= self).await;
+    }
+}

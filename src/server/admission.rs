@@ -1,0 +1,118 @@
+//! Who may connect: the bounds on open connections, in all and for each client address.
+//!
+//! Owns the counts. A connection holds a [`Permit`]; dropping it is the only way out of the count.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use crate::tally::{ListenerCells, Rejected};
+
+/// The counts of one process.
+#[derive(Debug)]
+pub struct Admission {
+    max: usize,
+    max_per_address: Option<usize>,
+    open: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    listeners: Arc<[ListenerCells]>,
+}
+
+/// One connection's place in the counts.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    listener: usize,
+    address: IpAddr,
+    /// The connections of the worker that serves it.
+    load: Arc<AtomicUsize>,
+}
+
+impl Admission {
+    /// Bounds, and where connections are counted for each listener.
+    pub fn new(max: usize, max_per_address: Option<usize>, listeners: Arc<[ListenerCells]>) -> Admission {
+        Admission { max, max_per_address, open: AtomicUsize::new(0), by_address: Mutex::default(), listeners }
+    }
+
+    /// Takes a connection into the counts, and into the load of a worker.
+    ///
+    /// # Errors
+    /// Which bound it would break. It has been counted as rejected.
+    pub fn admit(
+        self: &Arc<Self>,
+        listener: usize,
+        address: IpAddr,
+        load: &Arc<AtomicUsize>,
+    ) -> Result<Permit, Rejected> {
+        let address = address.to_canonical();
+        // One thread accepts, so between the look and the count nothing can come in.
+        if self.open.load(Relaxed) >= self.max {
+            self.reject(listener, Rejected::Full);
+            return Err(Rejected::Full);
+        }
+        if let Some(max) = self.max_per_address {
+            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_address.entry(address).or_insert(0);
+            if *count >= max {
+                drop(by_address);
+                self.reject(listener, Rejected::AddressFull);
+                return Err(Rejected::AddressFull);
+            }
+            *count += 1;
+        }
+        self.open.fetch_add(1, Relaxed);
+        load.fetch_add(1, Relaxed);
+        self.listeners[listener].accepted.fetch_add(1, Relaxed);
+        self.listeners[listener].open.fetch_add(1, Relaxed);
+        Ok(Permit { admission: self.clone(), listener, address, load: load.clone() })
+    }
+
+    /// Counts a connection that was turned away.
+    pub fn reject(&self, listener: usize, reason: Rejected) {
+        self.listeners[listener].rejected[reason as usize].fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Permit { admission, listener, address, load } = self;
+        load.fetch_sub(1, Relaxed);
+        admission.open.fetch_sub(1, Relaxed);
+        admission.listeners[*listener].open.fetch_sub(1, Relaxed);
+        if admission.max_per_address.is_some() {
+            let mut by_address = admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(count) = by_address.get_mut(address) {
+                *count -= 1;
+                if *count == 0 {
+                    by_address.remove(address);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_hold_and_places_come_back() {
+        let admission = Arc::new(Admission::new(2, Some(1), Arc::new([ListenerCells::default()])));
+        let load = Arc::new(AtomicUsize::new(0));
+        let admit = |text: &str| admission.admit(0, text.parse().unwrap(), &load);
+        let first = admit("10.0.0.1").unwrap();
+        assert_eq!(admit("::ffff:10.0.0.1").unwrap_err(), Rejected::AddressFull);
+        let second = admit("10.0.0.2").unwrap();
+        assert_eq!(admit("10.0.0.3").unwrap_err(), Rejected::Full);
+        drop(first);
+        assert!(admit("10.0.0.1").is_ok());
+        drop(second);
+        assert_eq!((load.load(Relaxed), admission.open.load(Relaxed)), (0, 0));
+        assert!(admission.by_address.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,223 @@
+//! One client connection: request after request, until one side has had enough.
+//!
+//! Owns the reading of heads and the limits on them, idle time and the manner of closing. A connection that idles holds a
+//! socket and a timer: no buffer, no head.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, tcp::ReadHalf},
+};
+
+use super::worker::House;
+use crate::{
+    http1::{HeadError, Parsed, RequestHead},
+    io::{Buffer, Deadline},
+    limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, LINGER_BYTES},
+    proxy::exchange::{After, ClientEnd, RequestId, exchange, write_bounded, write_refusal},
+    tally::Refusal,
+};
+
+/// Serves a connection to its end.
+pub(super) async fn serve(house: Rc<House>, mut stream: TcpStream, peer: SocketAddr) {
+    let mut input = Buffer::default();
+    let mut timer = Deadline::default();
+    let (reader, writer) = stream.split();
+    let idle_body_timeout = house.policy.idle_body_timeout;
+    let mut client =
+        ClientEnd { reader, writer, input: &mut input, timer: &mut timer, peer, idle_body_timeout };
+    let number = house.check_in();
+    requests(&house, &mut client, number).await;
+    house.check_out(number);
+    house.gateway.buffers.take_back(client.input);
+}
+
+async fn requests(house: &House, client: &mut ClientEnd<'_>, number: u64) {
+    // A new connection must speak up as fast as a begun head must end.
+    let mut patience = house.policy.request_head_timeout;
+    let mut is_known = false;
+    while idle(house, client, patience, |waker| {
+        if !std::mem::replace(&mut is_known, true) {
+            house.wake_when_draining(number, waker);
+        }
+    })
+    .await
+    {
+        house.gateway.buffers.lend(client.input);
+        let begun = Instant::now();
+        let mut head = house.gateway.take_head();
+        let after = match read_head(house, client, &mut head, begun).await {
+            Ok(()) => exchange(&house.gateway, client, &head, begun).await,
+            Err(End::Silent) => After::Close,
+            Err(End::Refused(refusal)) => refuse(house, client, refusal).await,
+        };
+        house.gateway.give_head(head);
+        match after {
+            After::Next => {}
+            After::Close => return,
+            After::Linger => return linger(client).await,
+        }
+        house.gateway.buffers.take_back(client.input);
+        patience = house.policy.keep_alive_timeout;
+    }
+}
+
+/// Waits for the next request's first byte. `false`: there will be none.
+async fn idle(
+    house: &House,
+    client: &mut ClientEnd<'_>,
+    patience: Duration,
+    mut make_known: impl FnMut(&Waker),
+) -> bool {
+    if !client.input.is_empty() {
+        return true;
+    }
+    let mut due = None;
+    std::future::poll_fn(|cx| {
+        let socket: &TcpStream = client.reader.as_ref();
+        match socket.poll_read_ready(cx) {
+            Poll::Ready(Ok(())) => return Poll::Ready(true),
+            Poll::Ready(Err(_)) => return Poll::Ready(false),
+            Poll::Pending => {}
+        }
+        make_known(cx.waker());
+        let mut due = *due.get_or_insert_with(|| Instant::now() + patience);
+        if let Some(since) = house.draining_since.get() {
+            due = due.min(since + DRAIN_IDLE);
+        }
+        client.timer.poll(cx, due).map(|()| false)
+    })
+    .await
+}
+
+/// Why no request came of it.
+enum End {
+    /// The client closed, or broke off.
+    Silent,
+    /// What it sent is refused.
+    Refused(Refusal),
+}
+
+/// Reads until a whole head is at hand, and takes it from the input.
+async fn read_head(
+    house: &House,
+    client: &mut ClientEnd<'_>,
+    head: &mut RequestHead,
+    begun: Instant,
+) -> Result<(), End> {
+    let policy = &house.policy;
+    let (mut scanned, mut look_at) = (0, 0);
+    loop {
+        let filled = client.input.filled();
+        // Parsing begins at the front each time. So it is done when the end has come, and on the way only as often as the
+        // size doubles: a head that drips in costs no more than one that comes at once, and nonsense is still seen early.
+        let look = !filled.is_empty()
+            && (filled.len() >= look_at || has_end(&filled[usize::saturating_sub(scanned, 3)..]));
+        if look {
+            match head.parse(filled, policy.max_headers) {
+                Ok(Parsed::Complete(length)) if length <= policy.max_head_bytes => {
+                    client.input.consume(length);
+                    return Ok(());
+                }
+                Ok(Parsed::Complete(_)) => return Err(End::Refused(Refusal::HeadTooLarge)),
+                Ok(Parsed::Partial) => look_at = filled.len() * 2,
+                Err(error) => return Err(End::Refused(refusal_of(error))),
+            }
+        }
+        scanned = filled.len();
+        if client.input.is_full(policy.max_head_bytes) {
+            return Err(End::Refused(Refusal::HeadTooLarge));
+        }
+        let due = begun + policy.request_head_timeout;
+        let bound = policy.max_head_bytes.max(BUFFER_BYTES);
+        match fill(&mut client.reader, client.input, client.timer, due, bound).await {
+            Some(true) => {}
+            Some(false) => return Err(End::Silent),
+            None if client.input.is_empty() => return Err(End::Silent),
+            None => return Err(End::Refused(Refusal::RequestTimeout)),
+        }
+    }
+}
+
+fn has_end(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"\r\n\r\n").is_some()
+}
+
+/// Reads once. `Some(false)`: the stream is over. `None`: the time is.
+async fn fill(
+    reader: &mut ReadHalf<'_>,
+    input: &mut Buffer,
+    timer: &mut Deadline,
+    due: Instant,
+    bound: usize,
+) -> Option<bool> {
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(read) = input.poll_fill(reader, cx, bound) {
+            return Poll::Ready(Some(matches!(read, Ok(n) if n > 0)));
+        }
+        timer.poll(cx, due).map(|()| None)
+    })
+    .await
+}
+
+fn refusal_of(error: HeadError) -> Refusal {
+    tracing::debug!(%error, "a request's head is refused");
+    match error {
+        HeadError::Malformed(_) => Refusal::Malformed,
+        HeadError::TooManyFields | HeadError::TooLarge => Refusal::HeadTooLarge,
+        HeadError::TargetTooLong => Refusal::TargetTooLong,
+        HeadError::Version => Refusal::Version,
+        HeadError::TransferCoding => Refusal::TransferCoding,
+        HeadError::Method => Refusal::Method,
+    }
+}
+
+/// Answers a head that is not a request. Where the next one would begin is not known, so it is the last.
+async fn refuse(house: &House, client: &mut ClientEnd<'_>, refusal: Refusal) -> After {
+    house.gateway.cells.refusals.at(refusal as usize).bump();
+    let id = RequestId::new(house.gateway.random());
+    let mut out = house.gateway.buffers.output();
+    let head_only = client.input.filled().starts_with(b"HEAD ");
+    write_refusal(&mut out, refusal, &id.0, head_only, false);
+    let written = write_bounded(client, &out).await;
+    house.gateway.buffers.recycle(out);
+    if written { After::Linger } else { After::Close }
+}
+
+/// Closes so that the last answer arrives: our half first, then what the client still sends is read and thrown away. A close with
+/// bytes unread would make the kernel reset the connection, and the answer with it (RFC 9112 section 9.6).
+async fn linger(client: &mut ClientEnd<'_>) {
+    if client.writer.shutdown().await.is_err() {
+        return;
+    }
+    let due = Instant::now() + LINGER;
+    let mut thrown = 0;
+    while thrown < LINGER_BYTES {
+        thrown += client.input.filled().len();
+        client.input.consume(client.input.filled().len());
+        if fill(&mut client.reader, client.input, client.timer, due, BUFFER_BYTES).await != Some(true) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_a_head_has_its_status() {
+        assert_eq!(refusal_of(HeadError::Malformed("x")).status(), 400);
+        assert_eq!(refusal_of(HeadError::TooManyFields).status(), 431);
+        assert_eq!(refusal_of(HeadError::TargetTooLong).status(), 414);
+        assert_eq!(refusal_of(HeadError::Method).status(), 405);
+        assert_eq!(refusal_of(HeadError::TransferCoding).status(), 501);
+        assert_eq!(refusal_of(HeadError::Version).status(), 505);
+    }
+}

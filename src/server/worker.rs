@@ -1,0 +1,177 @@
+//! A worker: one thread, one runtime, and everything that its connections need, shared with nobody.
+//!
+//! Owns its connections' tasks and their end. Never accepts, never probes, never answers an operator.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::Waker,
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use tokio::{
+    runtime::LocalRuntime,
+    sync::{mpsc, watch},
+};
+
+use super::{
+    ClientPolicy, Phase,
+    accept::{Accepted, Door},
+    connection,
+};
+use crate::{
+    limits::{HANDOVER_QUEUE, SWEEP},
+    proxy::Gateway,
+};
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    thread: JoinHandle<()>,
+}
+
+/// What the connections of a worker share.
+#[derive(Debug)]
+pub(super) struct House {
+    pub(super) gateway: Gateway,
+    pub(super) policy: Arc<ClientPolicy>,
+    /// When draining began.
+    pub(super) draining_since: Cell<Option<Instant>>,
+    /// Who must be woken when it does: the connections, which may all be idle.
+    sleepers: RefCell<HashMap<u64, Waker>>,
+    guests: Cell<u64>,
+}
+
+impl House {
+    /// A number for a connection.
+    pub(super) fn check_in(&self) -> u64 {
+        let number = self.guests.get();
+        self.guests.set(number + 1);
+        number
+    }
+
+    /// Has this task woken when draining begins.
+    pub(super) fn wake_when_draining(&self, number: u64, waker: &Waker) {
+        self.sleepers.borrow_mut().insert(number, waker.clone());
+    }
+
+    /// The connection is over.
+    pub(super) fn check_out(&self, number: u64) {
+        self.sleepers.borrow_mut().remove(&number);
+    }
+
+    fn drain(&self) {
+        if self.draining_since.get().is_none() {
+            self.draining_since.set(Some(Instant::now()));
+            self.gateway.draining.set(true);
+            for waker in self.sleepers.borrow().values() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// Starts worker number `number`. `gateway` is made on its thread, where it stays, together with a token that is
+    /// dropped when the thread ends. Connections come in through the door; when the last of its clones is gone, none will.
+    ///
+    /// # Errors
+    /// No thread or no runtime can be had.
+    pub fn start<T: Send + 'static>(
+        number: usize,
+        gateway: impl FnOnce() -> (Gateway, T) + Send + 'static,
+        policy: Arc<ClientPolicy>,
+        phase: watch::Receiver<Phase>,
+    ) -> io::Result<(Worker, Door)> {
+        let (queue, arrivals) = mpsc::channel(HANDOVER_QUEUE);
+        let load = Arc::new(AtomicUsize::new(0));
+        let door = Door { queue, load: load.clone() };
+        let (told, started) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(format!("ringway-work-{number}")).spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+            let runtime: LocalRuntime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(told.send(Err(error))),
+            };
+            // The receiver waits for this: it can't be gone.
+            let _ = told.send(Ok(()));
+            let (gateway, _alive) = gateway();
+            let house = Rc::new(House {
+                gateway,
+                policy,
+                draining_since: Cell::new(None),
+                sleepers: RefCell::default(),
+                guests: Cell::new(0),
+            });
+            runtime.block_on(run(&house, arrivals, phase, &load));
+            house.gateway.upstreams.close_all();
+        })?;
+        started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker's thread ended at once")))?;
+        Ok((Worker { thread }, door))
+    }
+
+    /// Waits for its end: when it drains and its last connection is closed, or when it is told to stop.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+async fn run(
+    house: &Rc<House>,
+    mut arrivals: mpsc::Receiver<Accepted>,
+    mut phase: watch::Receiver<Phase>,
+    load: &AtomicUsize,
+) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut open = true;
+    loop {
+        let now = *phase.borrow_and_update();
+        if now >= Phase::Draining {
+            house.drain();
+        }
+        if now == Phase::Stopping || (!open && load.load(Relaxed) == 0) {
+            return;
+        }
+        tokio::select! {
+            accepted = arrivals.recv(), if open => match accepted {
+                Some(accepted) => admit(house, accepted),
+                // The accepting thread is gone, and with it the last sender.
+                None => open = false,
+            },
+            changed = phase.changed() => if changed.is_err() { return },
+            () = connection_ended(open) => {}
+            _ = sweep.tick() => house.gateway.sweep(),
+        }
+    }
+}
+
+/// While draining, the end of the last connection is looked for often.
+async fn connection_ended(open: bool) {
+    if open {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+}
+
+fn admit(house: &Rc<House>, accepted: Accepted) {
+    let Accepted { stream, peer, permit } = accepted;
+    let house = house.clone();
+    tokio::task::spawn_local(async move {
+        let _permit = permit;
+        match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => connection::serve(house, stream, peer).await,
+            Err(error) => tracing::warn!(%error, "a connection can't be watched"),
+        }
+    });
+}

@@ -1,0 +1,104 @@
+//! The table of all metrics: name, type, labels, meaning.
+//!
+//! Owns the names: the scrape can't give out one that does not stand here, and a test holds the README to the same table.
+
+/// The type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations in classic buckets.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// The names of its labels. Their values come from the configuration and from closed lists, never from a request.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! families {
+    ($($konst:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(pub(super) const $konst: Family = Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// All of them.
+        pub const ALL: &[Family] = &[$($konst),*];
+    };
+}
+
+families! {
+    REQUESTS = "ringway_requests_total", Counter, ["pool", "backend", "class"],
+        "Requests by how they ended for their client (2xx, cancelled, ...); backend is empty where the answer was Ringway's own, pool too where none was found.";
+    DURATION = "ringway_request_duration_seconds", Histogram, ["pool"],
+        "Time from a request's head to the last byte of its answer.";
+    FIRST_BYTE = "ringway_request_first_byte_seconds", Histogram, ["pool"],
+        "Time from a request's head to the head of its answer.";
+    CONNECT = "ringway_upstream_connect_duration_seconds", Histogram, ["pool"],
+        "Time to open a connection to a backend.";
+    IN_FLIGHT = "ringway_requests_in_flight", Gauge, ["pool", "backend"],
+        "Requests under way at a backend.";
+    OFF_OWNER = "ringway_off_owner_requests_total", Counter, ["pool", "reason"],
+        "Requests that did not go to the owner of their key, by the reason.";
+    ATTEMPTS = "ringway_attempts_total", Counter, ["pool", "backend", "result"],
+        "Attempts at a backend by how they ended.";
+    REPEATS = "ringway_repeats_total", Counter, ["pool", "reason"],
+        "Further attempts for a request, by how the one before ended.";
+    REFUSALS = "ringway_refusals_total", Counter, ["pool", "reason"],
+        "Answers of Ringway's own, by the reason; pool is empty where none was found.";
+    RECEIVED = "ringway_received_body_bytes_total", Counter, ["pool"],
+        "Bytes of request bodies read from clients.";
+    SENT = "ringway_sent_body_bytes_total", Counter, ["pool"],
+        "Bytes of answer bodies handed on to clients.";
+    CONNECTIONS_OPEN = "ringway_client_connections_open", Gauge, ["listener"],
+        "Client connections open now.";
+    CONNECTIONS_ACCEPTED = "ringway_client_connections_accepted_total", Counter, ["listener"],
+        "Client connections accepted.";
+    CONNECTIONS_REJECTED = "ringway_client_connections_rejected_total", Counter, ["listener", "reason"],
+        "Client connections turned away.";
+    UPSTREAM_OPENED = "ringway_upstream_connections_opened_total", Counter, ["pool", "backend"],
+        "Connections opened to a backend.";
+    UPSTREAM_REUSED = "ringway_upstream_connections_reused_total", Counter, ["pool", "backend"],
+        "Attempts on a connection that had carried one before.";
+    UPSTREAM_CLOSED = "ringway_upstream_connections_closed_total", Counter, ["pool", "backend", "reason"],
+        "Connections to a backend closed, by the reason.";
+    BACKEND_SERVING = "ringway_backend_serving", Gauge, ["pool", "backend"],
+        "1 if the backend takes requests, else 0.";
+    TRANSITIONS = "ringway_backend_transitions_total", Counter, ["pool", "backend"],
+        "Times that the backend's standing changed.";
+    PROBES = "ringway_probes_total", Counter, ["pool", "backend", "result"],
+        "Health checks by their result.";
+    PROBE_DURATION = "ringway_probe_duration_seconds", Histogram, ["pool", "backend"],
+        "Time that health checks took.";
+    VIRTUAL_NODES = "ringway_ring_virtual_nodes", Gauge, ["pool"],
+        "Virtual nodes on the ring.";
+    SHARE = "ringway_ring_share_ratio", Gauge, ["pool", "backend"],
+        "Share of all keys that the backend owns, from 0 to 1.";
+    IMBALANCE = "ringway_ring_imbalance_ratio", Gauge, ["pool"],
+        "The largest share, relative to what the backend's weight asks for.";
+    EXPECTED_IMBALANCE = "ringway_ring_expected_imbalance_ratio", Gauge, ["pool"],
+        "What that is on average for rings of these weights and replicas.";
+    FINGERPRINT = "ringway_ring_fingerprint", Gauge, ["pool"],
+        "First 32 bits of the ring's fingerprint: proxies that differ here place keys differently.";
+    SERVING_FINGERPRINT = "ringway_ring_serving_fingerprint", Gauge, ["pool"],
+        "The same over the backends that are serving: proxies that differ here see different backends up.";
+    REVISION = "ringway_view_revision", Gauge, [],
+        "Revision of the view that requests read.";
+    CONFIG_LOADS = "ringway_config_loads_total", Counter, ["result"],
+        "Configurations read, by the result.";
+    CONFIG_LOADED = "ringway_config_last_load_success_timestamp_seconds", Gauge, [],
+        "When the configuration in force was read.";
+    READY = "ringway_ready", Gauge, [],
+        "1 while the process is ready for traffic, else 0.";
+    ACCESS_DROPPED = "ringway_access_log_dropped_lines_total", Counter, [],
+        "Access lines dropped because the writer could not keep up.";
+    BUILD = "ringway_build_info", Gauge, ["version"],
+        "Always 1.";
+}

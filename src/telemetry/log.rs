@@ -1,0 +1,56 @@
+//! The set-up of the program's own log, on standard error.
+
+use std::{fmt as std_fmt, io::IsTerminal};
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+impl std_fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut std_fmt::Formatter<'_>) -> std_fmt::Result {
+        f.write_str(match self {
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        })
+    }
+}
+
+/// What an operator chooses.
+#[derive(Clone, Debug)]
+pub struct LogPolicy {
+    /// Filter directives, for example `info` or `ringway=debug`.
+    pub level: String,
+    /// The form.
+    pub format: LogFormat,
+}
+
+/// Starts the log. Once in a process; a second call changes nothing.
+///
+/// # Errors
+/// The level is not a list of filter directives.
+pub fn start(policy: &LogPolicy) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&policy.level).map_err(|error| error.to_string())?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let started = match policy.format {
+        LogFormat::Human => {
+            let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
+            registry.with(layer).try_init()
+        }
+        LogFormat::Json => {
+            let layer =
+                fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).with_target(false);
+            registry.with(layer).try_init()
+        }
+    };
+    // Only the first proxy in a process can have the log; that is the tests' case alone.
+    drop(started);
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! The admin listener: what it tells, and whom.
+
+use super::support::{Client, Origin, Proxy, get, process::Directory, proxy::configuration};
+
+#[tokio::test]
+async fn pools_are_told_with_shares_standing_and_fingerprints() {
+    let (one, two) = (Origin::named("one").await, Origin::named("two").await);
+    let proxy = Proxy::before(&[&one, &two], "").await;
+    for i in 0..10 {
+        get(proxy.address, &format!("/{i}"), "").await;
+    }
+    let told = proxy.api("/api/pools").await;
+    let pool = &told["pools"][0];
+    assert_eq!(
+        (&pool["name"], &pool["replicas"], &pool["virtual_nodes"]),
+        (&"p".into(), &512.into(), &1024.into())
+    );
+    assert_eq!(pool["fingerprint"].as_str().unwrap().len(), 40);
+    let backends = pool["backends"].as_array().unwrap();
+    let shares: f64 = backends.iter().map(|backend| backend["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9);
+    let requests: u64 = backends.iter().map(|backend| backend["requests"]["success"].as_u64().unwrap()).sum();
+    assert_eq!(requests, 10);
+    assert_eq!(backends[0]["standing"], "serving");
+    assert_eq!(backends[0]["in_flight"], 0);
+}
+
+#[tokio::test]
+async fn lookups_that_cannot_be_answered_say_why() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    for (query, reason) in [
+        ("", "ask with key="),
+        ("?pool=q&key=x", "there is no pool"),
+        ("?kee=x", "no parameter"),
+        ("?uri=/x&client=nobody", "not an IP address"),
+        ("?uri=/x&header=nocolon", "NAME:VALUE"),
+    ] {
+        let answer = proxy.admin_get(&format!("/api/lookup{query}")).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.text().contains(reason), "{query}: {}", answer.text());
+    }
+    assert_eq!(proxy.admin_get("/nothing").await.status, 404);
+    let mut client = Client::connect(proxy.admin).await;
+    client.send("POST /api/pools HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 405);
+}
+
+#[tokio::test]
+async fn the_configuration_in_force_is_told_and_parses_again() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    let told = proxy.api("/api/config").await;
+    let text = told["text"].as_str().unwrap();
+    let again = ringway::config::parse(text, "again.toml").unwrap();
+    assert_eq!(again.effective, text);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_where_there_is_one_except_for_health() {
+    let directory = Directory::new();
+    let token = directory.file("token", "s3cret\n");
+    let one = Origin::named("one").await;
+    let text = configuration(&[&one], "", "")
+        .replace("[admin]\n", &format!("[admin]\ntoken_file = \"{}\"\n", token.display()));
+    let proxy = Proxy::start(&text).await;
+    for path in ["/metrics", "/api/pools", "/"] {
+        let refused = get(proxy.admin, path, "").await;
+        assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")));
+        assert_eq!(get(proxy.admin, path, "Authorization: Bearer wrong!\r\n").await.status, 401);
+        assert_eq!(get(proxy.admin, path, "Authorization: Bearer s3cret\r\n").await.status, 200);
+    }
+    assert_eq!(get(proxy.admin, "/livez", "").await.status, 200);
+    assert_eq!(get(proxy.admin, "/readyz", "").await.status, 200);
+}
