@@ -64,8 +64,10 @@ pub(super) struct Receiving<'a, 'c, 'u> {
     pub(super) reused: bool,
     pub(super) method: Method,
     pub(super) version: Version,
-    /// The client's connection may stay open after this answer.
-    pub(super) may_keep_client: bool,
+    /// The client wants to keep its connection.
+    pub(super) client_keeps: bool,
+    /// The proxy does not: asked when the answer's head is written, which may be long after the request came.
+    pub(super) draining: &'a Cell<bool>,
 }
 
 impl Receiving<'_, '_, '_> {
@@ -150,7 +152,7 @@ impl Receiving<'_, '_, '_> {
             Framing::Close => Framing::Chunked,
             framing => framing,
         };
-        let keep_alive = self.may_keep_client && body != Framing::Close;
+        let keep_alive = self.client_keeps && !self.draining.get() && body != Framing::Close;
         ClientFraming { body, keep_alive, says_keep_alive: old }
     }
 

@@ -171,7 +171,8 @@ impl Attempt<'_> {
             reused,
             method: self.head.method,
             version: self.head.version,
-            may_keep_client: self.head.keep_alive && !self.gateway.draining.get(),
+            client_keeps: self.head.keep_alive,
+            draining: &self.gateway.draining,
         };
         let mut sending = pin!(sending.run());
         let mut receiving = pin!(receiving.run());

@@ -78,7 +78,7 @@ async fn idle(
     if !client.input.is_empty() {
         return true;
     }
-    let mut due = None;
+    let mut begun = None;
     std::future::poll_fn(|cx| {
         let socket: &TcpStream = client.reader.as_ref();
         match socket.poll_read_ready(cx) {
@@ -87,9 +87,12 @@ async fn idle(
             Poll::Pending => {}
         }
         make_known(cx.waker());
-        let mut due = *due.get_or_insert_with(|| Instant::now() + patience);
+        let begun = *begun.get_or_insert_with(Instant::now);
+        let mut due = begun + patience;
+        // The last answer may have left before draining began, without a word about closing: a request that follows it is
+        // waited for from whichever came later.
         if let Some(since) = house.draining_since.get() {
-            due = due.min(since + DRAIN_IDLE);
+            due = due.min(since.max(begun) + DRAIN_IDLE);
         }
         client.timer.poll(cx, due).map(|()| false)
     })

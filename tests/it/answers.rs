@@ -101,7 +101,7 @@ async fn an_early_refusal_by_the_backend_reaches_a_client_that_still_sends() {
     let proxy = Proxy::before(&[&origin], "").await;
     let mut client = Client::connect(proxy.address).await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n").await;
-    client.send([b'x'; 10_000]).await;
+    client.send(vec![b'x'; 10_000]).await;
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.text()), (413, "big"));
 }

@@ -102,7 +102,43 @@ async fn a_request_under_way_is_finished_and_an_idle_connection_closed() {
     assert!(TcpStream::connect(address).await.is_err(), "nothing listens any more");
     go.notify_one();
     let answer = slow.answer().await;
-    assert_eq!((answer.text(), answer.header("connection")), ("done", None));
+    // It was asked for before the end began, and answered after: the client is told that it is the last.
+    assert_eq!((answer.text(), answer.header("connection")), ("done", Some("close")));
+    assert_eq!(soon("the end", stopping).await.unwrap(), Stopped::Drained);
+}
+
+#[tokio::test]
+async fn a_request_right_after_an_answer_that_could_not_say_so_is_still_served() {
+    let go = Arc::new(tokio::sync::Notify::new());
+    let gate = go.clone();
+    // The head leaves before the end begins, the body long after it.
+    let origin = Origin::with("one", move |mut peer| {
+        let gate = gate.clone();
+        async move {
+            while let Some(seen) = peer.request().await {
+                let slow = seen.line().contains("/slow");
+                let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await;
+                if slow {
+                    gate.notified().await;
+                }
+                let _ = peer.stream.write_all(b"done").await;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut idle = Client::connect(proxy.address).await;
+    idle.get("/", "").await;
+    let mut slow = Client::connect(proxy.address).await;
+    slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let head = soon("the head", slow.until(b"\r\n\r\n")).await.unwrap();
+    assert!(!String::from_utf8(head).unwrap().contains("close"));
+    let stopping = tokio::spawn(proxy.stop());
+    // The time that idle connections are given is over when this one is closed.
+    assert!(idle.is_closed().await);
+    go.notify_one();
+    assert_eq!(soon("the body", slow.exactly(4)).await.unwrap(), b"done");
+    assert_eq!(slow.get("/", "").await.header("connection"), Some("close"));
     assert_eq!(soon("the end", stopping).await.unwrap(), Stopped::Drained);
 }
 
