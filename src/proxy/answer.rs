@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{
+    TcpStream,
+    tcp::{ReadHalf, WriteHalf},
+};
 
 use super::{
     head::{ClientFraming, write_answer, write_trailers},
@@ -16,7 +19,7 @@ use super::{
 };
 use crate::{
     http1::{AnswerHead, BodyReader, Framing, Method, Parsed, Piece, Version},
-    io::Buffer,
+    io::{Buffer, BufferPool},
     limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS},
     tally::AttemptEnd,
 };
@@ -55,6 +58,8 @@ pub(super) struct Receiving<'a, 'c, 'u> {
     pub(super) reader: ReadHalf<'u>,
     pub(super) input: &'a mut Buffer,
     pub(super) writer: &'a mut WriteHalf<'c>,
+    /// Where buffers come from once there is something to read or write.
+    pub(super) buffers: &'a BufferPool,
     pub(super) out: Vec<u8>,
     pub(super) waits: &'a Waits,
     pub(super) progress: &'a Progress,
@@ -71,10 +76,11 @@ pub(super) struct Receiving<'a, 'c, 'u> {
 }
 
 impl Receiving<'_, '_, '_> {
-    /// Passes the answer on. The output vector comes back for the next one.
-    pub(super) async fn run(mut self) -> (Result<Answered, Cut>, Vec<u8>) {
+    /// Passes the answer on.
+    pub(super) async fn run(mut self) -> Result<Answered, Cut> {
         let result = self.receive().await;
-        (result, self.out)
+        self.buffers.recycle(self.out);
+        result
     }
 
     async fn receive(&mut self) -> Result<Answered, Cut> {
@@ -98,7 +104,7 @@ impl Receiving<'_, '_, '_> {
         self.progress.status.set(Some(head.status));
         self.progress.first_byte.set(Some(Instant::now()));
         let client = self.client_framing(framing);
-        self.out.clear();
+        self.out = self.buffers.output();
         write_answer(&mut self.out, self.input.filled(), &head, client);
         self.input.consume(length);
         match (framing, client.body) {
@@ -112,6 +118,13 @@ impl Receiving<'_, '_, '_> {
 
     /// Reads until a whole head is at hand, and tells its length.
     async fn read_head(&mut self, head: &mut AnswerHead) -> Result<usize, Cut> {
+        if self.input.is_empty() {
+            // A request that waits for its backend holds no buffer.
+            let socket: &TcpStream = self.reader.as_ref();
+            // What an error means, the read below tells.
+            let _ = std::future::poll_fn(|cx| socket.poll_read_ready(cx)).await;
+            self.buffers.lend(self.input);
+        }
         let mut look_again_at = 0;
         loop {
             if self.input.filled().len() > look_again_at {

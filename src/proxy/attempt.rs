@@ -118,7 +118,6 @@ impl Attempt<'_> {
         }
         let (waits, sent) = (Waits::default(), Cell::new(false));
         waits.set(Slow::Total, self.total);
-        self.gateway.buffers.lend(&mut connection.input);
         let driven = self.drive(&mut connection, client, body, out, &waits, &sent).await;
         let whole = matches!(driven, Driven::Received(Ok(answered)) if answered.keeps_backend);
         // A backend that answered before it had read the request is left with an unfinished one.
@@ -157,13 +156,15 @@ impl Attempt<'_> {
             client_limit,
             backend_limit,
             head_limit: forward.response_head_timeout,
+            buffers: &self.gateway.buffers,
             sent,
         };
         let receiving = Receiving {
             reader,
             input: &mut connection.input,
             writer: &mut client.writer,
-            out: self.gateway.buffers.output(),
+            buffers: &self.gateway.buffers,
+            out: Vec::new(),
             waits,
             progress: self.progress,
             client_limit,
@@ -180,8 +181,7 @@ impl Attempt<'_> {
         std::future::poll_fn(|cx| {
             let client = sending.as_mut().poll(cx);
             // An answer that is complete counts, even if the client closed at the same moment.
-            if let Poll::Ready((result, out)) = receiving.as_mut().poll(cx) {
-                self.gateway.buffers.recycle(out);
+            if let Poll::Ready(result) = receiving.as_mut().poll(cx) {
                 return Poll::Ready(Driven::Received(result));
             }
             if let Poll::Ready(fault) = client {

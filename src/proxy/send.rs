@@ -8,14 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{
+    TcpStream,
+    tcp::{ReadHalf, WriteHalf},
+};
 
 use super::{
     request_body::{BodyFault, RequestBody},
     waits::{Slow, Waits},
 };
 use crate::{
-    io::Buffer,
+    io::{Buffer, BufferPool},
     limits::{BUFFER_BYTES, BULK_BUFFER_BYTES},
 };
 
@@ -40,6 +43,8 @@ pub(super) struct Sending<'a, 'c, 'u> {
     pub(super) client_limit: Duration,
     pub(super) backend_limit: Duration,
     pub(super) head_limit: Duration,
+    /// Where buffers go while there is nothing but waiting.
+    pub(super) buffers: &'a BufferPool,
     /// Set once the whole request has been handed to the kernel.
     pub(super) sent: &'a Cell<bool>,
 }
@@ -53,6 +58,7 @@ impl Sending<'_, '_, '_> {
             Err(Fault::Backend) => std::future::pending().await,
             Ok(()) => {}
         }
+        self.buffers.recycle(std::mem::take(&mut self.out));
         self.sent.set(true);
         self.waits.set(Slow::BackendBegins, Some(Instant::now() + self.head_limit));
         self.watch().await
@@ -114,6 +120,12 @@ impl Sending<'_, '_, '_> {
     /// be gone, as nginx and others do: it can't be told from one that vanished.
     async fn watch(&mut self) -> ClientFault {
         while !self.input.is_full(BUFFER_BYTES) {
+            self.buffers.take_back(self.input);
+            let socket: &TcpStream = self.reader.as_ref();
+            if std::future::poll_fn(|cx| socket.poll_read_ready(cx)).await.is_err() {
+                return ClientFault::Gone;
+            }
+            self.buffers.lend(self.input);
             let read = std::future::poll_fn(|cx| self.input.poll_fill(self.reader, cx, BUFFER_BYTES));
             if matches!(read.await, Ok(0) | Err(_)) {
                 return ClientFault::Gone;

@@ -53,7 +53,8 @@ async fn requests(house: &House, client: &mut ClientEnd<'_>, number: u64) {
         let begun = Instant::now();
         let mut head = house.gateway.take_head();
         let after = match read_head(house, client, &mut head, begun).await {
-            Ok(()) => exchange(&house.gateway, client, &head, begun).await,
+            // On the heap while it lasts: a connection that idles does not carry room for an exchange.
+            Ok(()) => Box::pin(exchange(&house.gateway, client, &head, begun)).await,
             Err(End::Silent) => After::Close,
             Err(End::Refused(refusal)) => refuse(house, client, refusal).await,
         };
