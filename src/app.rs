@@ -18,7 +18,7 @@ use crate::{
     control::{Control, WatchPolicy, probe::ProbeKind},
     fleet::{self, Fleet, Thresholds, View},
     proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
-    server::{Acceptor, Admission, Listener, Phase, ServerPolicy, Worker},
+    server::{Acceptor, Admission, Door, Listener, Phase, ServerPolicy, Worker},
     tally::{ListenerCells, WorkerCells},
     telemetry::{
         access::{AccessLog, AccessWriter},
@@ -110,25 +110,16 @@ impl Running {
         let Loaded { config, public, .. } = loaded;
         let token = read_token(&config)?;
         let bound = bind(&config)?;
-        let worker_count = match config.server.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        };
+        let worker_count = worker_count(&config.server);
         let mut fleet = make_fleet(&config, worker_count)?;
         let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
-        let (access_log, access_writer) = match &config.access_log {
-            Some(policy) => {
-                let (log, writer) = AccessLog::open(policy).map_err(StartError::AccessLog)?;
-                (Some(log), Some(writer))
-            }
-            None => (None, None),
-        };
+        let access = config.access_log.as_ref().map(AccessLog::open).transpose();
+        let (access_log, access_writer) = access.map_err(StartError::AccessLog)?.unzip();
         let watch_policies: Vec<_> = config.pools.iter().map(watch_policy).collect();
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
         let listener_cells: Arc<[ListenerCells]> =
             bound.listeners.iter().map(|_| ListenerCells::default()).collect();
-        let client = Arc::new(config.client.clone());
         let admission = Admission::new(
             config.client.max_connections,
             config.client.max_connections_per_address,
@@ -136,16 +127,7 @@ impl Running {
         );
         let plan = Arc::new(make_plan(&config, access_log.clone()));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
-        let (alive, workers_ended) = mpsc::channel(1);
-        let (mut workers, mut doors) = (Vec::new(), Vec::new());
-        for (number, cells) in cells.iter().enumerate() {
-            let (plan, view, cells) = (plan.clone(), view.clone(), cells.clone());
-            let alive = alive.clone();
-            let gateway = move || (Gateway::new(number, plan, view, cells), alive);
-            let (worker, door) = Worker::start(number, gateway, client.clone(), phase_seen.clone())?;
-            workers.push(worker);
-            doors.push(door);
-        }
+        let (workers, doors, workers_ended) = start_workers(&config, &plan, &view, &cells, &phase_seen)?;
         let config_loaded = SystemTime::now();
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());
@@ -237,6 +219,36 @@ impl Running {
             Stopped::CutOff
         }
     }
+}
+
+fn worker_count(policy: &ServerPolicy) -> usize {
+    match policy.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}
+
+/// Workers, the doors to them, and a channel that closes when the last of them has ended.
+type Workers = (Vec<Worker>, Vec<Door>, mpsc::Receiver<()>);
+
+fn start_workers(
+    config: &Config,
+    plan: &Arc<Plan>,
+    view: &Arc<ArcSwap<View>>,
+    cells: &[Arc<WorkerCells>],
+    phase: &watch::Receiver<Phase>,
+) -> io::Result<Workers> {
+    let client = Arc::new(config.client.clone());
+    let (alive, ended) = mpsc::channel(1);
+    let (mut workers, mut doors) = (Vec::new(), Vec::new());
+    for (number, cells) in cells.iter().enumerate() {
+        let (plan, view, cells, alive) = (plan.clone(), view.clone(), cells.clone(), alive.clone());
+        let gateway = move || (Gateway::new(number, plan, view, cells), alive);
+        let (worker, door) = Worker::start(number, gateway, client.clone(), phase.clone())?;
+        workers.push(worker);
+        doors.push(door);
+    }
+    Ok((workers, doors, ended))
 }
 
 fn read_token(config: &Config) -> Result<Option<String>, StartError> {

@@ -29,7 +29,9 @@ use crate::{
 pub(super) struct Progress {
     /// The final answer's status, once its head has come.
     pub(super) status: Cell<Option<u16>>,
-    /// When that was.
+    /// The client takes the connection's end for the body's: one that comes too early must not look like it.
+    pub(super) ends_with_connection: Cell<bool>,
+    /// When the head came.
     pub(super) first_byte: Cell<Option<Instant>>,
     /// Body bytes handed on to the client.
     pub(super) passed: Cell<u64>,
@@ -104,6 +106,7 @@ impl Receiving<'_, '_, '_> {
         self.progress.status.set(Some(head.status));
         self.progress.first_byte.set(Some(Instant::now()));
         let client = self.client_framing(framing);
+        self.progress.ends_with_connection.set(client.body == Framing::Close);
         self.out = self.buffers.output();
         write_answer(&mut self.out, self.input.filled(), &head, client);
         self.input.consume(length);

@@ -54,6 +54,8 @@ pub enum After {
     Next,
     /// Its end.
     Close,
+    /// Its end, as an error: the client would take an ordinary one for the proper end of its answer.
+    Reset,
     /// Its end, with patience: the client may still be sending, and must not lose the answer for it.
     Linger,
 }
@@ -189,6 +191,7 @@ async fn attempts(
                 failed = Some(end)
             }
             Outcome::Failed(end) => return refuse(client, record, body, refusal_for(Some(end))).await,
+            Outcome::Truncated if progress.ends_with_connection.get() => return After::Reset,
             Outcome::Truncated => return After::Close,
             Outcome::ClientSlow => return refuse(client, record, body, Refusal::RequestTimeout).await,
             Outcome::Client(ClientFault::Gone) => {

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpStream, tcp::ReadHalf},
@@ -62,6 +63,7 @@ async fn requests(house: &House, client: &mut ClientEnd<'_>, number: u64) {
         match after {
             After::Next => {}
             After::Close => return,
+            After::Reset => return reset(client),
             After::Linger => return linger(client).await,
         }
         house.gateway.buffers.take_back(client.input);
@@ -192,6 +194,14 @@ async fn refuse(house: &House, client: &mut ClientEnd<'_>, refusal: Refusal) -> 
     let written = write_bounded(client, &out).await;
     house.gateway.buffers.recycle(out);
     if written { After::Linger } else { After::Close }
+}
+
+/// Closes with a reset.
+fn reset(client: &ClientEnd<'_>) {
+    let socket: &TcpStream = client.writer.as_ref();
+    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+        tracing::warn!(%error, "a connection can't be reset: its client may take a broken answer for a whole one");
+    }
 }
 
 /// Closes so that the last answer arrives: our half first, then what the client still sends is read and thrown away. A close with

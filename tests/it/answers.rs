@@ -1,6 +1,6 @@
 //! How answers come back: framings, interim answers, trailers, connections kept and closed.
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Client, Origin, Proxy, eventually, get, soon};
 
@@ -195,6 +195,24 @@ async fn an_answer_that_breaks_off_ends_the_clients_connection_unfinished() {
         assert!(client.maybe_answer().await.is_none(), "a broken answer must not look whole");
         proxy.counts("ringway_attempts_total", &["result=\"truncated\""], 1.0).await;
     }
+}
+
+#[tokio::test]
+async fn a_broken_answer_does_not_look_whole_to_a_client_that_waits_for_the_connections_end() {
+    let origin = Origin::with("one", |mut peer| async move {
+        peer.request().await;
+        peer.stream
+            .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+            .await
+            .unwrap();
+    })
+    .await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let mut rest = Vec::new();
+    let read = soon("the end", client.stream.read_to_end(&mut rest)).await;
+    assert!(read.is_err(), "an orderly end after {:?}", String::from_utf8_lossy(&rest));
 }
 
 #[tokio::test]

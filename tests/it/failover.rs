@@ -84,7 +84,7 @@ async fn a_backend_killed_under_load_costs_no_request() {
         two.entry(),
         victim.address
     );
-    let health = "[pools.p.health]\ninterval = \"30ms\"\nchanging_interval = \"10ms\"\ntimeout = \"30ms\"\n";
+    let health = "[pools.p.health]\ninterval = \"200ms\"\nchanging_interval = \"10ms\"\n";
     let text = configuration(&[], health, "").replace("backends = []", &format!("backends = [{entries}]"));
     let proxy = Proxy::start(&text).await;
     proxy.sees("victim", Standing::Serving).await;

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::support::{Origin, Peer, Proxy, get};
 
-const FAST: &str = "interval = \"40ms\"\nchanging_interval = \"10ms\"\ntimeout = \"40ms\"\n";
+const FAST: &str = "interval = \"300ms\"\nchanging_interval = \"10ms\"\n";
 
 /// A backend whose probes are answered with `well` or `ill`.
 async fn patient(well: &'static str, ill: &'static str) -> (Origin, Arc<AtomicBool>) {

@@ -13,6 +13,7 @@ mod cli;
 mod config;
 mod drain;
 mod failover;
+mod fleet;
 mod forwarding;
 mod health;
 mod keys;
