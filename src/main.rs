@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-/// Chosen over the system's allocator and jemalloc by measurement: see `benches/README.md`.
+/// Chosen over the system's allocator and mimalloc by measurement: see `benches/README.md`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     ringway::cli::run()
