@@ -34,7 +34,7 @@ impl Circle {
         let shift = u64::BITS - slots.trailing_zeros();
         let slot = |place: Place| (place.0 >> shift) as usize;
 
-        // A counting sort by slot: hashes are spread evenly, so that afterwards hardly a node is out of its
+        // A counting sort by slot: hashes are spread evenly, so that afterwards a node is a few steps from its
         // place.
         let mut table = vec![0_u32; slots];
         listed.iter().for_each(|&place| table[slot(place)] += 1);
