@@ -18,6 +18,7 @@ mod attempt;
 mod record;
 mod request_body;
 mod send;
+mod short;
 mod waits;
 
 use std::{
@@ -33,7 +34,7 @@ use arc_swap::{ArcSwap, Cache};
 use self::{client::TrustedProxies, policy::ForwardPolicy, route::Router};
 use crate::{
     fleet::{OnAllDown, View},
-    http1::RequestHead,
+    http1::{AnswerHead, RequestHead},
     io::BufferPool,
     limits::{BUFFER_BYTES, SPARE_BUFFERS},
     tally::WorkerCells,
@@ -85,7 +86,9 @@ pub struct Gateway {
     view: RefCell<LocalView>,
     rng: RefCell<fastrand::Rng>,
     spare_keys: RefCell<Vec<Vec<u8>>>,
-    spare_heads: RefCell<Vec<RequestHead>>,
+    spare_heads: RefCell<Vec<Box<RequestHead>>>,
+    /// For answers that go the short way: they are parsed and passed on in one go.
+    answer_head: RefCell<AnswerHead>,
 }
 
 /// The published view, with a handle that can be cloned without touching memory that other workers touch.
@@ -122,6 +125,7 @@ impl Gateway {
             rng: RefCell::new(fastrand::Rng::new()),
             spare_keys: RefCell::default(),
             spare_heads: RefCell::default(),
+            answer_head: RefCell::default(),
         }
     }
 
@@ -154,12 +158,12 @@ impl Gateway {
     }
 
     /// A head to parse into.
-    pub fn take_head(&self) -> RequestHead {
+    pub fn take_head(&self) -> Box<RequestHead> {
         self.spare_heads.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes it back: a connection that idles holds none.
-    pub fn give_head(&self, head: RequestHead) {
+    pub fn give_head(&self, head: Box<RequestHead>) {
         let mut spare = self.spare_heads.borrow_mut();
         if spare.len() < SPARE_BUFFERS && head.bytes().len() <= BUFFER_BYTES {
             spare.push(head);

@@ -416,8 +416,7 @@ pub fn valid_authority(authority: &[u8]) -> bool {
         let end = memchr::memchr(b':', authority).unwrap_or(authority.len());
         authority.split_at(end)
     };
-    let host_is_valid = !host.is_empty()
-        && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~'));
+    let host_is_valid = !host.is_empty() && host.iter().all(|&b| HOST_BYTES[b as usize]);
     let port_is_valid = match port {
         b"" | b":" => true,
         [b':', digits @ ..] => {
@@ -429,6 +428,18 @@ pub fn valid_authority(authority: &[u8]) -> bool {
     };
     host_is_valid && port_is_valid
 }
+
+/// The bytes of a registered name that need no percent-encoding (RFC 3986 section 3.2.2), without the sub-delimiters.
+static HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 256 {
+        let b = i as u8;
+        table[i] = b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~');
+        i += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use super::{
     waits::{Slow, Waits},
 };
 use crate::{
-    http1::{AnswerHead, BodyReader, Framing, Method, Parsed, Piece, Version},
+    http1::{AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version},
     io::{Buffer, BufferPool},
     limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS},
     tally::AttemptEnd,
@@ -55,29 +55,69 @@ pub(super) enum Cut {
     Client,
 }
 
+/// What the client's side of an answer depends on, beside the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    /// The request.
+    pub(super) request: &'a RequestHead,
+    /// The proxy keeps no connection: asked when the answer's head is written, which may be long after the request came.
+    pub(super) draining: &'a Cell<bool>,
+    pub(super) progress: &'a Progress,
+}
+
+impl Terms<'_> {
+    /// The final answer's head is there, at the front of `input`: notes that, and writes it for the client.
+    pub(super) fn begin(
+        &self,
+        out: &mut Vec<u8>,
+        input: &[u8],
+        head: &AnswerHead,
+        framing: Framing,
+    ) -> ClientFraming {
+        self.progress.status.set(Some(head.status));
+        self.progress.first_byte.set(Some(Instant::now()));
+        let client = self.client_framing(framing);
+        self.progress.ends_with_connection.set(client.body == Framing::Close);
+        write_answer(out, input, head, client);
+        client
+    }
+
+    /// Body bytes were handed on.
+    pub(super) fn passed(&self, n: usize) {
+        self.progress.passed.set(self.progress.passed.get() + n as u64);
+    }
+
+    fn client_framing(&self, framing: Framing) -> ClientFraming {
+        let old = self.request.version == Version::Http10;
+        let body = match framing {
+            Framing::Chunked | Framing::Close if old => Framing::Close,
+            Framing::Close => Framing::Chunked,
+            framing => framing,
+        };
+        let keep_alive = self.request.keep_alive && !self.draining.get() && body != Framing::Close;
+        ClientFraming { body, keep_alive, says_keep_alive: old }
+    }
+}
+
 /// Everything that receiving needs.
-pub(super) struct Receiving<'a, 'c, 'u> {
-    pub(super) reader: ReadHalf<'u>,
+pub(super) struct Receiving<'a> {
+    pub(super) reader: ReadHalf<'a>,
     pub(super) input: &'a mut Buffer,
-    pub(super) writer: &'a mut WriteHalf<'c>,
+    pub(super) writer: WriteHalf<'a>,
     /// Where buffers come from once there is something to read or write.
     pub(super) buffers: &'a BufferPool,
     pub(super) out: Vec<u8>,
+    /// The final answer's head with its length, if it has been read already.
+    pub(super) head: Option<(AnswerHead, usize)>,
     pub(super) waits: &'a Waits,
-    pub(super) progress: &'a Progress,
+    pub(super) terms: Terms<'a>,
     pub(super) client_limit: Duration,
     pub(super) backend_limit: Duration,
     /// The connection had carried an exchange before.
     pub(super) reused: bool,
-    pub(super) method: Method,
-    pub(super) version: Version,
-    /// The client wants to keep its connection.
-    pub(super) client_keeps: bool,
-    /// The proxy does not: asked when the answer's head is written, which may be long after the request came.
-    pub(super) draining: &'a Cell<bool>,
 }
 
-impl Receiving<'_, '_, '_> {
+impl Receiving<'_> {
     /// Passes the answer on.
     pub(super) async fn run(mut self) -> Result<Answered, Cut> {
         let result = self.receive().await;
@@ -86,29 +126,15 @@ impl Receiving<'_, '_, '_> {
     }
 
     async fn receive(&mut self) -> Result<Answered, Cut> {
-        let mut head = AnswerHead::default();
-        let mut interim = 0;
-        let length = loop {
-            let length = self.read_head(&mut head).await?;
-            if !head.is_interim() {
-                break length;
-            }
-            interim += 1;
-            // No request of ours asks for another protocol.
-            if head.status == 101 || interim > INTERIM_ANSWERS {
-                return Err(Cut::Backend(AttemptEnd::Protocol));
-            }
-            self.pass_interim(&head).await?;
-            self.input.consume(length);
+        let (head, length) = match self.head.take() {
+            Some(read) => read,
+            None => self.final_head().await?,
         };
-        let framing = head.framing(self.method).map_err(|_| Cut::Backend(AttemptEnd::Protocol))?;
+        let framing =
+            head.framing(self.terms.request.method).map_err(|_| Cut::Backend(AttemptEnd::Protocol))?;
         self.waits.set(Slow::BackendBegins, None);
-        self.progress.status.set(Some(head.status));
-        self.progress.first_byte.set(Some(Instant::now()));
-        let client = self.client_framing(framing);
-        self.progress.ends_with_connection.set(client.body == Framing::Close);
         self.out = self.buffers.output();
-        write_answer(&mut self.out, self.input.filled(), &head, client);
+        let client = self.terms.begin(&mut self.out, self.input.filled(), &head, framing);
         self.input.consume(length);
         match (framing, client.body) {
             (Framing::None | Framing::Length(0), _) => self.write_out().await?,
@@ -117,6 +143,25 @@ impl Receiving<'_, '_, '_> {
         }
         let keeps_backend = head.keep_alive && framing != Framing::Close;
         Ok(Answered { keeps_backend, keeps_client: client.keep_alive })
+    }
+
+    /// Passes interim answers on until the final one's head is at hand.
+    async fn final_head(&mut self) -> Result<(AnswerHead, usize), Cut> {
+        let mut head = AnswerHead::default();
+        let mut interim = 0;
+        loop {
+            let length = self.read_head(&mut head).await?;
+            if !head.is_interim() {
+                return Ok((head, length));
+            }
+            interim += 1;
+            // No request of ours asks for another protocol.
+            if head.status == 101 || interim > INTERIM_ANSWERS {
+                return Err(Cut::Backend(AttemptEnd::Protocol));
+            }
+            self.pass_interim(&head).await?;
+            self.input.consume(length);
+        }
     }
 
     /// Reads until a whole head is at hand, and tells its length.
@@ -152,24 +197,13 @@ impl Receiving<'_, '_, '_> {
 
     /// 100, 103 and the like go to those who know them (RFC 9110 section 15.2).
     async fn pass_interim(&mut self, head: &AnswerHead) -> Result<(), Cut> {
-        if self.version == Version::Http10 {
+        if self.terms.request.version == Version::Http10 {
             return Ok(());
         }
         let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
         self.out.clear();
         write_answer(&mut self.out, self.input.filled(), head, client);
         self.write_out().await
-    }
-
-    fn client_framing(&self, framing: Framing) -> ClientFraming {
-        let old = self.version == Version::Http10;
-        let body = match framing {
-            Framing::Chunked | Framing::Close if old => Framing::Close,
-            Framing::Close => Framing::Chunked,
-            framing => framing,
-        };
-        let keep_alive = self.client_keeps && !self.draining.get() && body != Framing::Close;
-        ClientFraming { body, keep_alive, says_keep_alive: old }
     }
 
     /// A body of known length: what is there goes with the head, the rest straight through.
@@ -189,11 +223,11 @@ impl Receiving<'_, '_, '_> {
             } else {
                 let (out, data) = (&self.out, &self.input.filled()[..n]);
                 let written =
-                    self.waits.write_both(Slow::ClientTakes, self.client_limit, self.writer, out, data);
+                    self.waits.write_both(Slow::ClientTakes, self.client_limit, &mut self.writer, out, data);
                 written.await.map_err(|_| Cut::Client)?;
                 self.out.clear();
             }
-            self.passed(n);
+            self.terms.passed(n);
             self.input.consume(n);
             if body.is_over() {
                 return Ok(());
@@ -212,7 +246,7 @@ impl Receiving<'_, '_, '_> {
                     Piece::Data(n) => {
                         write_payload(framing, &self.input.filled()[..n], &mut self.out);
                         self.input.consume(n);
-                        self.passed(n);
+                        self.terms.passed(n);
                     }
                     Piece::End(n) => {
                         self.write_end(framing, n)?;
@@ -262,13 +296,9 @@ impl Receiving<'_, '_, '_> {
     }
 
     async fn write_out(&mut self) -> Result<(), Cut> {
-        let written = self.waits.write_all(Slow::ClientTakes, self.client_limit, self.writer, &self.out);
+        let written = self.waits.write_all(Slow::ClientTakes, self.client_limit, &mut self.writer, &self.out);
         written.await.map_err(|_| Cut::Client)?;
         self.out.clear();
         Ok(())
-    }
-
-    fn passed(&self, n: usize) {
-        self.progress.passed.set(self.progress.passed.get() + n as u64);
     }
 }

@@ -12,15 +12,16 @@ use std::{
 
 use super::{
     Gateway, PoolPlan,
-    answer::{Answered, Cut, Progress, Receiving},
+    answer::{Answered, Cut, Progress, Receiving, Terms},
     exchange::ClientEnd,
     request_body::RequestBody,
     send::{ClientFault, Sending},
+    short::Short,
     waits::{Slow, Waits},
 };
 use crate::{
     fleet::{Backend, MemberView, Pool},
-    http1::RequestHead,
+    http1::{AnswerHead, RequestHead},
     io::Deadline,
     tally::{AttemptEnd, BackendCells, Closed},
     upstream::{Care, Connection},
@@ -53,8 +54,8 @@ pub(super) struct Attempt<'a> {
     pub(super) total: Option<Instant>,
 }
 
-/// What the two halves of an attempt came to.
-enum Driven {
+/// What the exchange on a connection came to.
+pub(super) enum Driven {
     Received(Result<Answered, Cut>),
     Client(ClientFault),
     Slow(Slow),
@@ -64,36 +65,67 @@ impl Attempt<'_> {
     /// Makes the attempt. `out` holds the request's head.
     pub(super) async fn run(
         &self,
-        client: &mut ClientEnd<'_>,
+        client: &mut ClientEnd,
         body: &mut RequestBody,
-        out: Vec<u8>,
+        mut out: Vec<u8>,
     ) -> Outcome {
         let backend = &self.member.backend;
         let guard = InFlight::begin(backend.cells(self.gateway.worker));
-        let connection = match self.connection(client.timer).await {
+        let (mut connection, now) = match self.connection(&mut client.timer).await {
             Ok(connection) => connection,
             Err(end) => {
                 self.gateway.buffers.recycle(out);
                 return guard.end(end, Outcome::Failed(end));
             }
         };
-        self.exchange_on(connection, client, body, out, guard).await
+        body.write_again(&mut out);
+        if let Err(fault) = body.take(&mut client.input, &mut out) {
+            self.keep(connection, now);
+            return guard.end(AttemptEnd::Cancelled, Outcome::Client(ClientFault::Body(fault)));
+        }
+        let sent = Cell::new(false);
+        let (driven, now) = match self.short(&mut connection, client, body, &mut out, now, &sent).await {
+            // The answer's first byte was its last one too.
+            Short::Driven(driven) => (driven, self.progress.first_byte.get().unwrap_or(now)),
+            // On the heap while it lasts: what goes the short way does not carry room for it.
+            Short::Partly(head) => {
+                let long = self.long(&mut connection, client, body, out, now, &sent, head);
+                (Box::pin(long).await, Instant::now())
+            }
+        };
+        let whole = matches!(driven, Driven::Received(Ok(answered)) if answered.keeps_backend);
+        // A backend that answered before it had read the request is left with an unfinished one.
+        let clean = matches!(driven, Driven::Received(Ok(_))) && sent.get() && connection.input.is_empty();
+        if clean && whole {
+            self.keep(connection, now);
+        } else {
+            let reason = if clean { Closed::NotKept } else { Closed::Aborted };
+            self.gateway.upstreams.close(backend, connection, reason);
+        }
+        self.judge(driven, sent.get(), guard)
     }
 
-    async fn connection(&self, timer: &mut Deadline) -> Result<Connection, AttemptEnd> {
+    /// A connection to the backend, and the time when it was there.
+    async fn connection(&self, timer: &mut Deadline) -> Result<(Connection, Instant), AttemptEnd> {
         let MemberView { backend, addresses, .. } = self.member;
         let care = if self.head.method.is_idempotent() { Care::Usual } else { Care::Full };
-        let begun = Instant::now();
-        if let Some(connection) = self.gateway.upstreams.take(backend, addresses, care, begun) {
-            return Ok(connection);
+        let now = Instant::now();
+        if let Some(connection) = self.gateway.upstreams.take(backend, addresses, care, now) {
+            return Ok((connection, now));
         }
+        Box::pin(self.open(timer, now)).await
+    }
+
+    async fn open(&self, timer: &mut Deadline, begun: Instant) -> Result<(Connection, Instant), AttemptEnd> {
+        let MemberView { backend, addresses, .. } = self.member;
         let limit = self.plan.forward.connect_timeout;
         let limit = self.total.map_or(limit, |total| limit.min(total.saturating_duration_since(begun)));
         match timer.within(limit, Connection::open(addresses)).await {
             Some(Ok(connection)) => {
+                let now = Instant::now();
                 backend.cells(self.gateway.worker).opened.bump();
-                self.pool.cells(self.gateway.worker).connect.observe(begun.elapsed());
-                Ok(connection)
+                self.pool.cells(self.gateway.worker).connect.observe(now - begun);
+                Ok((connection, now))
             }
             Some(Err(error)) => {
                 tracing::debug!(pool = &*self.pool.name, backend = &*backend.name, %error, "connect failed");
@@ -103,56 +135,41 @@ impl Attempt<'_> {
         }
     }
 
-    async fn exchange_on(
-        &self,
-        mut connection: Connection,
-        client: &mut ClientEnd<'_>,
-        body: &mut RequestBody,
-        mut out: Vec<u8>,
-        guard: InFlight<'_>,
-    ) -> Outcome {
-        body.write_again(&mut out);
-        if let Err(fault) = body.take(client.input, &mut out) {
-            self.keep(connection);
-            return guard.end(AttemptEnd::Cancelled, Outcome::Client(ClientFault::Body(fault)));
-        }
-        let (waits, sent) = (Waits::default(), Cell::new(false));
-        waits.set(Slow::Total, self.total);
-        let driven = self.drive(&mut connection, client, body, out, &waits, &sent).await;
-        let whole = matches!(driven, Driven::Received(Ok(answered)) if answered.keeps_backend);
-        // A backend that answered before it had read the request is left with an unfinished one.
-        let clean = matches!(driven, Driven::Received(Ok(_))) && sent.get() && connection.input.is_empty();
-        if clean && whole {
-            self.keep(connection);
-        } else {
-            let reason = if clean { Closed::NotKept } else { Closed::Aborted };
-            self.gateway.upstreams.close(&self.member.backend, connection, reason);
-        }
-        self.judge(driven, sent.get(), guard)
+    /// What the client's side of an answer depends on.
+    pub(super) fn terms(&self) -> Terms<'_> {
+        Terms { request: self.head, draining: &self.gateway.draining, progress: self.progress }
     }
 
-    /// Lets both halves run until one of them, or the clock, ends the attempt.
-    async fn drive(
+    /// Lets both halves run until one of them, or the clock, ends the attempt. They begin where the short way ended.
+    #[expect(clippy::too_many_arguments, reason = "the state of one exchange, named once, where it begins")]
+    async fn long(
         &self,
         connection: &mut Connection,
-        client: &mut ClientEnd<'_>,
+        client: &mut ClientEnd,
         body: &mut RequestBody,
         out: Vec<u8>,
-        waits: &Waits,
+        begun: Instant,
         sent: &Cell<bool>,
+        head: Option<(AnswerHead, usize)>,
     ) -> Driven {
         let forward = &self.plan.forward;
         let client_limit: Duration = client.idle_body_timeout;
         let backend_limit = forward.idle_body_timeout;
         let reused = connection.reused;
+        let waits = Waits::default();
+        waits.set(Slow::Total, self.total);
+        if sent.get() {
+            waits.set(Slow::BackendBegins, Some(begun + forward.response_head_timeout));
+        }
         let (reader, writer) = connection.stream.split();
+        let (client_reader, client_writer) = client.stream.split();
         let sending = Sending {
-            reader: &mut client.reader,
-            input: client.input,
+            reader: client_reader,
+            input: &mut client.input,
             writer,
             out,
             body,
-            waits,
+            waits: &waits,
             client_limit,
             backend_limit,
             head_limit: forward.response_head_timeout,
@@ -162,22 +179,19 @@ impl Attempt<'_> {
         let receiving = Receiving {
             reader,
             input: &mut connection.input,
-            writer: &mut client.writer,
+            writer: client_writer,
             buffers: &self.gateway.buffers,
             out: Vec::new(),
-            waits,
-            progress: self.progress,
+            head,
+            waits: &waits,
+            terms: self.terms(),
             client_limit,
             backend_limit,
             reused,
-            method: self.head.method,
-            version: self.head.version,
-            client_keeps: self.head.keep_alive,
-            draining: &self.gateway.draining,
         };
         let mut sending = pin!(sending.run());
         let mut receiving = pin!(receiving.run());
-        let timer = &mut *client.timer;
+        let timer = &mut client.timer;
         std::future::poll_fn(|cx| {
             let client = sending.as_mut().poll(cx);
             // An answer that is complete counts, even if the client closed at the same moment.
@@ -187,18 +201,15 @@ impl Attempt<'_> {
             if let Poll::Ready(fault) = client {
                 return Poll::Ready(Driven::Client(fault));
             }
-            match waits.first() {
-                Some((due, slow)) => timer.poll(cx, due).map(|()| Driven::Slow(slow)),
-                None => Poll::Pending,
-            }
+            waits.poll_late(timer, cx).map(Driven::Slow)
         })
         .await
     }
 
-    fn keep(&self, mut connection: Connection) {
+    fn keep(&self, mut connection: Connection, now: Instant) {
         self.gateway.buffers.take_back(&mut connection.input);
         let backend: &Arc<Backend> = &self.member.backend;
-        self.gateway.upstreams.give_back(backend, &self.plan.reuse, connection, Instant::now());
+        self.gateway.upstreams.give_back(backend, &self.plan.reuse, connection, now);
     }
 
     fn judge(&self, driven: Driven, sent: bool, guard: InFlight<'_>) -> Outcome {

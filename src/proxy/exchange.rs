@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
 
 use super::{
     Gateway, PoolPlan,
@@ -32,19 +32,25 @@ use crate::{
 };
 
 /// The client's end of the exchange.
-pub struct ClientEnd<'a> {
-    /// What it sends.
-    pub reader: ReadHalf<'a>,
-    /// What it is sent.
-    pub writer: WriteHalf<'a>,
+#[derive(Debug)]
+pub struct ClientEnd {
+    /// The socket.
+    pub stream: TcpStream,
     /// What was read from it and not used yet.
-    pub input: &'a mut Buffer,
+    pub input: Buffer,
     /// The connection's timer.
-    pub timer: &'a mut Deadline,
+    pub timer: Deadline,
     /// The connection's other end.
     pub peer: SocketAddr,
     /// Time without a byte passing in a body, in either direction.
     pub idle_body_timeout: Duration,
+}
+
+impl ClientEnd {
+    /// The end of a connection that nothing has been read from.
+    pub fn new(stream: TcpStream, peer: SocketAddr, idle_body_timeout: Duration) -> ClientEnd {
+        ClientEnd { stream, input: Buffer::default(), timer: Deadline::default(), peer, idle_body_timeout }
+    }
 }
 
 /// What becomes of the client's connection.
@@ -63,7 +69,7 @@ pub enum After {
 /// Carries one request to its owner, or to whoever stands in, and the answer back.
 pub async fn exchange(
     gateway: &Gateway,
-    client: &mut ClientEnd<'_>,
+    client: &mut ClientEnd,
     head: &RequestHead,
     begun: Instant,
 ) -> After {
@@ -145,7 +151,7 @@ fn find_place<'a>(
 
 /// Attempts at distinct owners until one answers, or no further one is allowed.
 async fn attempts(
-    client: &mut ClientEnd<'_>,
+    client: &mut ClientEnd,
     record: &mut Record<'_>,
     body: &mut RequestBody,
     view: &View,
@@ -224,7 +230,7 @@ fn note_choice(record: &mut Record<'_>, candidates: &Candidates<'_>, member: Mem
 fn write_head(
     out: &mut Vec<u8>,
     record: &Record<'_>,
-    client: &ClientEnd<'_>,
+    client: &ClientEnd,
     plan: &PoolPlan,
     member: &MemberView,
 ) {
@@ -262,7 +268,17 @@ fn refusal_for(failed: Option<AttemptEnd>) -> Refusal {
 
 /// Answers in the backend's place.
 async fn refuse(
-    client: &mut ClientEnd<'_>,
+    client: &mut ClientEnd,
+    record: &mut Record<'_>,
+    body: &mut RequestBody,
+    refusal: Refusal,
+) -> After {
+    // Rare, and so on the heap: the exchanges that are answered do not carry room for it.
+    Box::pin(answer_instead(client, record, body, refusal)).await
+}
+
+async fn answer_instead(
+    client: &mut ClientEnd,
     record: &mut Record<'_>,
     body: &mut RequestBody,
     refusal: Refusal,
@@ -272,7 +288,7 @@ async fn refuse(
     // What is at hand of the body is thrown away; if that was all of it, the connection can go on.
     let mut sink = Vec::new();
     let in_frame = !matches!(refusal, Refusal::Malformed | Refusal::BodyTooLarge | Refusal::RequestTimeout)
-        && body.take(client.input, &mut sink).is_ok();
+        && body.take(&mut client.input, &mut sink).is_ok();
     let whole = in_frame && body.is_over();
     let keep_alive = whole && head.keep_alive && !record.gateway.draining.get();
     let mut out = record.gateway.buffers.output();
@@ -288,10 +304,10 @@ async fn refuse(
 }
 
 /// Writes to the client, with its patience as the bound. Whether all of it was taken.
-pub async fn write_bounded(client: &mut ClientEnd<'_>, bytes: &[u8]) -> bool {
+pub async fn write_bounded(client: &mut ClientEnd, bytes: &[u8]) -> bool {
     let waits = Waits::default();
     let limit = client.idle_body_timeout;
-    let write = waits.write_all(Slow::ClientTakes, limit, &mut client.writer, bytes);
+    let write = waits.write_all(Slow::ClientTakes, limit, &mut client.stream, bytes);
     matches!(client.timer.within(limit, write).await, Some(Ok(())))
 }
 

@@ -32,10 +32,10 @@ pub(super) enum ClientFault {
 }
 
 /// Everything that sending needs.
-pub(super) struct Sending<'a, 'c, 'u> {
-    pub(super) reader: &'a mut ReadHalf<'c>,
+pub(super) struct Sending<'a> {
+    pub(super) reader: ReadHalf<'a>,
     pub(super) input: &'a mut Buffer,
-    pub(super) writer: WriteHalf<'u>,
+    pub(super) writer: WriteHalf<'a>,
     /// The head and what was at hand of the body.
     pub(super) out: Vec<u8>,
     pub(super) body: &'a mut RequestBody,
@@ -45,22 +45,24 @@ pub(super) struct Sending<'a, 'c, 'u> {
     pub(super) head_limit: Duration,
     /// Where buffers go while there is nothing but waiting.
     pub(super) buffers: &'a BufferPool,
-    /// Set once the whole request has been handed to the kernel.
+    /// Set once the whole request has been handed to the kernel, by whomever.
     pub(super) sent: &'a Cell<bool>,
 }
 
-impl Sending<'_, '_, '_> {
+impl Sending<'_> {
     /// Sends the request, and returns only when the client fails.
     pub(super) async fn run(mut self) -> ClientFault {
-        match self.pass_on().await {
-            Err(Fault::Client(fault)) => return fault,
-            // The backend may have answered before it closed: that answer is on its way to the other half.
-            Err(Fault::Backend) => std::future::pending().await,
-            Ok(()) => {}
+        if !self.sent.get() {
+            match self.pass_on().await {
+                Err(Fault::Client(fault)) => return fault,
+                // The backend may have answered before it closed: that answer is on its way to the other half.
+                Err(Fault::Backend) => std::future::pending().await,
+                Ok(()) => {}
+            }
+            self.buffers.recycle(std::mem::take(&mut self.out));
+            self.sent.set(true);
+            self.waits.set(Slow::BackendBegins, Some(Instant::now() + self.head_limit));
         }
-        self.buffers.recycle(std::mem::take(&mut self.out));
-        self.sent.set(true);
-        self.waits.set(Slow::BackendBegins, Some(Instant::now() + self.head_limit));
         self.watch().await
     }
 
@@ -108,8 +110,13 @@ impl Sending<'_, '_, '_> {
     }
 
     async fn read(&mut self) -> Result<(), Fault> {
-        let read =
-            self.waits.fill(Slow::ClientSends, self.client_limit, self.reader, self.input, BULK_BUFFER_BYTES);
+        let read = self.waits.fill(
+            Slow::ClientSends,
+            self.client_limit,
+            &mut self.reader,
+            self.input,
+            BULK_BUFFER_BYTES,
+        );
         match read.await {
             Ok(0) | Err(_) => Err(Fault::Client(ClientFault::Gone)),
             Ok(_) => Ok(()),
@@ -126,7 +133,7 @@ impl Sending<'_, '_, '_> {
                 return ClientFault::Gone;
             }
             self.buffers.lend(self.input);
-            let read = std::future::poll_fn(|cx| self.input.poll_fill(self.reader, cx, BUFFER_BYTES));
+            let read = std::future::poll_fn(|cx| self.input.poll_fill(&mut self.reader, cx, BUFFER_BYTES));
             if matches!(read.await, Ok(0) | Err(_)) {
                 return ClientFault::Gone;
             }

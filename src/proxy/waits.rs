@@ -6,13 +6,13 @@
 use std::{
     cell::Cell,
     io,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::io::Buffer;
+use crate::io::{Buffer, Deadline};
 
 /// Whose time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,14 @@ impl Waits {
         .into_iter()
         .filter_map(|slow| Some((self.wait(slow).0.get()?, slow)))
         .min_by_key(|(due, _)| *due)
+    }
+
+    /// Ready when something is late, and what.
+    pub(super) fn poll_late(&self, timer: &mut Deadline, cx: &mut Context<'_>) -> Poll<Slow> {
+        match self.first() {
+            Some((due, slow)) => timer.poll(cx, due).map(|()| slow),
+            None => Poll::Pending,
+        }
     }
 
     /// Lets a poll's outcome set or clear the due time.

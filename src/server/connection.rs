@@ -11,70 +11,62 @@ use std::{
 };
 
 use socket2::SockRef;
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpStream, tcp::ReadHalf},
-};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::worker::House;
 use crate::{
     http1::{HeadError, Parsed, RequestHead},
-    io::{Buffer, Deadline},
     limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, LINGER_BYTES},
     proxy::exchange::{After, ClientEnd, RequestId, exchange, write_bounded, write_refusal},
     tally::Refusal,
 };
 
 /// Serves a connection to its end.
-pub(super) async fn serve(house: Rc<House>, mut stream: TcpStream, peer: SocketAddr) {
-    let mut input = Buffer::default();
-    let mut timer = Deadline::default();
-    let (reader, writer) = stream.split();
-    let idle_body_timeout = house.policy.idle_body_timeout;
-    let mut client =
-        ClientEnd { reader, writer, input: &mut input, timer: &mut timer, peer, idle_body_timeout };
+pub(super) async fn serve(house: Rc<House>, stream: TcpStream, peer: SocketAddr) {
+    let mut client = ClientEnd::new(stream, peer, house.policy.idle_body_timeout);
     let number = house.check_in();
-    requests(&house, &mut client, number).await;
-    house.check_out(number);
-    house.gateway.buffers.take_back(client.input);
-}
-
-async fn requests(house: &House, client: &mut ClientEnd<'_>, number: u64) {
     // A new connection must speak up as fast as a begun head must end.
     let mut patience = house.policy.request_head_timeout;
     let mut is_known = false;
-    while idle(house, client, patience, |waker| {
+    while idle(&house, &mut client, patience, |waker| {
         if !std::mem::replace(&mut is_known, true) {
             house.wake_when_draining(number, waker);
         }
     })
     .await
+        // On the heap while it lasts: a connection that idles does not carry room for a turn.
+        && Box::pin(turn(&house, &mut client)).await
     {
-        house.gateway.buffers.lend(client.input);
-        let begun = Instant::now();
-        let mut head = house.gateway.take_head();
-        let after = match read_head(house, client, &mut head, begun).await {
-            // On the heap while it lasts: a connection that idles does not carry room for an exchange.
-            Ok(()) => Box::pin(exchange(&house.gateway, client, &head, begun)).await,
-            Err(End::Silent) => After::Close,
-            Err(End::Refused(refusal)) => refuse(house, client, refusal).await,
-        };
-        house.gateway.give_head(head);
-        match after {
-            After::Next => {}
-            After::Close => return,
-            After::Reset => return reset(client),
-            After::Linger => return linger(client).await,
-        }
-        house.gateway.buffers.take_back(client.input);
         patience = house.policy.keep_alive_timeout;
     }
+    house.check_out(number);
+    house.gateway.buffers.take_back(&mut client.input);
+}
+
+/// From a request's first byte to the end of its answer. Whether another request may follow.
+async fn turn(house: &House, client: &mut ClientEnd) -> bool {
+    house.gateway.buffers.lend(&mut client.input);
+    let begun = Instant::now();
+    let mut head = house.gateway.take_head();
+    let after = match read_head(house, client, &mut head, begun).await {
+        Ok(()) => exchange(&house.gateway, client, &head, begun).await,
+        Err(End::Silent) => After::Close,
+        Err(End::Refused(refusal)) => refuse(house, client, refusal).await,
+    };
+    house.gateway.give_head(head);
+    match after {
+        After::Next => house.gateway.buffers.take_back(&mut client.input),
+        After::Close => {}
+        After::Reset => reset(client),
+        After::Linger => linger(client).await,
+    }
+    after == After::Next
 }
 
 /// Waits for the next request's first byte. `false`: there will be none.
 async fn idle(
     house: &House,
-    client: &mut ClientEnd<'_>,
+    client: &mut ClientEnd,
     patience: Duration,
     mut make_known: impl FnMut(&Waker),
 ) -> bool {
@@ -83,8 +75,7 @@ async fn idle(
     }
     let mut begun = None;
     std::future::poll_fn(|cx| {
-        let socket: &TcpStream = client.reader.as_ref();
-        match socket.poll_read_ready(cx) {
+        match client.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => return Poll::Ready(true),
             Poll::Ready(Err(_)) => return Poll::Ready(false),
             Poll::Pending => {}
@@ -113,7 +104,7 @@ enum End {
 /// Reads until a whole head is at hand, and takes it from the input.
 async fn read_head(
     house: &House,
-    client: &mut ClientEnd<'_>,
+    client: &mut ClientEnd,
     head: &mut RequestHead,
     begun: Instant,
 ) -> Result<(), End> {
@@ -142,7 +133,7 @@ async fn read_head(
         }
         let due = begun + policy.request_head_timeout;
         let bound = policy.max_head_bytes.max(BUFFER_BYTES);
-        match fill(&mut client.reader, client.input, client.timer, due, bound).await {
+        match fill(client, due, bound).await {
             Some(true) => {}
             Some(false) => return Err(End::Silent),
             None if client.input.is_empty() => return Err(End::Silent),
@@ -156,18 +147,12 @@ fn has_end(bytes: &[u8]) -> bool {
 }
 
 /// Reads once. `Some(false)`: the stream is over. `None`: the time is.
-async fn fill(
-    reader: &mut ReadHalf<'_>,
-    input: &mut Buffer,
-    timer: &mut Deadline,
-    due: Instant,
-    bound: usize,
-) -> Option<bool> {
+async fn fill(client: &mut ClientEnd, due: Instant, bound: usize) -> Option<bool> {
     std::future::poll_fn(|cx| {
-        if let Poll::Ready(read) = input.poll_fill(reader, cx, bound) {
+        if let Poll::Ready(read) = client.input.poll_fill(&mut client.stream, cx, bound) {
             return Poll::Ready(Some(matches!(read, Ok(n) if n > 0)));
         }
-        timer.poll(cx, due).map(|()| None)
+        client.timer.poll(cx, due).map(|()| None)
     })
     .await
 }
@@ -185,7 +170,7 @@ fn refusal_of(error: HeadError) -> Refusal {
 }
 
 /// Answers a head that is not a request. Where the next one would begin is not known, so it is the last.
-async fn refuse(house: &House, client: &mut ClientEnd<'_>, refusal: Refusal) -> After {
+async fn refuse(house: &House, client: &mut ClientEnd, refusal: Refusal) -> After {
     house.gateway.cells.refusals.at(refusal as usize).bump();
     let id = RequestId::new(house.gateway.random());
     let mut out = house.gateway.buffers.output();
@@ -197,17 +182,16 @@ async fn refuse(house: &House, client: &mut ClientEnd<'_>, refusal: Refusal) -> 
 }
 
 /// Closes with a reset.
-fn reset(client: &ClientEnd<'_>) {
-    let socket: &TcpStream = client.writer.as_ref();
-    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+fn reset(client: &ClientEnd) {
+    if let Err(error) = SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)) {
         tracing::warn!(%error, "a connection can't be reset: its client may take a broken answer for a whole one");
     }
 }
 
 /// Closes so that the last answer arrives: our half first, then what the client still sends is read and thrown away. A close with
 /// bytes unread would make the kernel reset the connection, and the answer with it (RFC 9112 section 9.6).
-async fn linger(client: &mut ClientEnd<'_>) {
-    if client.writer.shutdown().await.is_err() {
+async fn linger(client: &mut ClientEnd) {
+    if client.stream.shutdown().await.is_err() {
         return;
     }
     let due = Instant::now() + LINGER;
@@ -215,7 +199,7 @@ async fn linger(client: &mut ClientEnd<'_>) {
     while thrown < LINGER_BYTES {
         thrown += client.input.filled().len();
         client.input.consume(client.input.filled().len());
-        if fill(&mut client.reader, client.input, client.timer, due, BUFFER_BYTES).await != Some(true) {
+        if fill(client, due, BUFFER_BYTES).await != Some(true) {
             return;
         }
     }

@@ -1,0 +1,160 @@
+//! The short way: a request that one write takes, and an answer that one read brings.
+//!
+//! Owns what nearly all exchanges with small messages need: two writes, two reads, one wait, no state that outlives the
+//! wait but what is passed in. Whatever does not fit goes on, as far as it has come, on the long way
+//! ([`Attempt::long`](super::attempt::Attempt)), which alone knows about errors, interim answers, streams and reading ahead.
+
+use std::{cell::Cell, mem, task::Poll, time::Instant};
+
+use super::{
+    answer::{Answered, Cut},
+    attempt::{Attempt, Driven},
+    exchange::ClientEnd,
+    request_body::RequestBody,
+    waits::{Slow, Waits},
+};
+use crate::{
+    http1::{AnswerHead, Framing, Parsed},
+    limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES},
+    upstream::Connection,
+};
+
+/// Bytes that an answer's head can gain on its way to the client.
+const HEAD_GROWTH: usize = 128;
+
+/// Where the short way ended.
+pub(super) enum Short {
+    /// At the end of the exchange.
+    Driven(Driven),
+    /// Before it. The answer's head with its length, if it was read.
+    Partly(Option<(AnswerHead, usize)>),
+}
+
+/// What a request that was sent is waiting for.
+enum Woken {
+    ByBackend,
+    ByClient,
+    ByClock,
+}
+
+impl Attempt<'_> {
+    /// Goes the short way. `out` holds the request's head and what was at hand of its body; if the request did not leave as a
+    /// whole, `out` holds the rest. `begun` is now, or a moment ago.
+    pub(super) async fn short(
+        &self,
+        connection: &mut Connection,
+        client: &mut ClientEnd,
+        body: &RequestBody,
+        out: &mut Vec<u8>,
+        begun: Instant,
+        sent: &Cell<bool>,
+    ) -> Short {
+        if !body.is_over() || !written(connection.stream.try_write(out), out) {
+            return Short::Partly(None);
+        }
+        sent.set(true);
+        let buffers = &self.gateway.buffers;
+        // A request that waits for its backend holds no buffer.
+        buffers.recycle(mem::take(out));
+        buffers.take_back(&mut client.input);
+        let due = begun + self.plan.forward.response_head_timeout;
+        let (due, slow) = match self.total {
+            Some(total) if total < due => (total, Slow::Total),
+            _ => (due, Slow::BackendBegins),
+        };
+        let woken = std::future::poll_fn(|cx| {
+            if connection.stream.poll_read_ready(cx).is_ready() {
+                return Poll::Ready(Woken::ByBackend);
+            }
+            if client.stream.poll_read_ready(cx).is_ready() {
+                return Poll::Ready(Woken::ByClient);
+            }
+            client.timer.poll(cx, due).map(|()| Woken::ByClock)
+        });
+        match woken.await {
+            Woken::ByBackend => {}
+            Woken::ByClient => return Short::Partly(None),
+            Woken::ByClock => return Short::Driven(Driven::Slow(slow)),
+        }
+        buffers.lend(&mut connection.input);
+        let read = std::future::poll_fn(|cx| {
+            Poll::Ready(connection.input.poll_fill(&mut connection.stream, cx, ANSWER_HEAD_BYTES))
+        });
+        // What an end or an error at this point means, the long way finds out by reading again.
+        let Poll::Ready(Ok(1..)) = read.await else {
+            return Short::Partly(None);
+        };
+        let (answered, data) = match self.answer_at_once(connection, out) {
+            Ok(answer) => answer,
+            Err(head) => return Short::Partly(head),
+        };
+        if !written(client.stream.try_write(out), out)
+            && let Err(driven) = Box::pin(self.write_rest(client, out)).await
+        {
+            return Short::Driven(driven);
+        }
+        self.terms().passed(data);
+        buffers.recycle(mem::take(out));
+        Short::Driven(Driven::Received(Ok(answered)))
+    }
+
+    /// Turns an answer that has come as a whole into what the client is to read, and tells how much of that is body.
+    fn answer_at_once(
+        &self,
+        connection: &mut Connection,
+        out: &mut Vec<u8>,
+    ) -> Result<(Answered, usize), Option<(AnswerHead, usize)>> {
+        let scratch = &self.gateway.answer_head;
+        let mut head = scratch.take();
+        let input = connection.input.filled();
+        let parsed = head.parse(input);
+        let (Ok(Parsed::Complete(length)), false) = (parsed, head.is_interim()) else {
+            scratch.replace(head);
+            return Err(None);
+        };
+        let Ok(framing) = head.framing(self.head.method) else {
+            return Err(Some((head, length)));
+        };
+        let data = match framing {
+            Framing::None => 0,
+            Framing::Length(data) => data,
+            Framing::Chunked | Framing::Close => return Err(Some((head, length))),
+        };
+        // Bytes beyond the answer belong to nobody: the long way leaves them where they show.
+        if data != (input.len() - length) as u64 || input.len() + HEAD_GROWTH > BUFFER_BYTES {
+            return Err(Some((head, length)));
+        }
+        *out = self.gateway.buffers.output();
+        let client = self.terms().begin(out, input, &head, framing);
+        out.extend_from_slice(&input[length..]);
+        connection.input.consume(input.len());
+        let answered = Answered { keeps_backend: head.keep_alive, keeps_client: client.keep_alive };
+        scratch.replace(head);
+        Ok((answered, data as usize))
+    }
+
+    /// For a client that did not take all at once.
+    async fn write_rest(&self, client: &mut ClientEnd, out: &[u8]) -> Result<(), Driven> {
+        let waits = Waits::default();
+        waits.set(Slow::Total, self.total);
+        let ClientEnd { stream, timer, idle_body_timeout, .. } = client;
+        let mut write = std::pin::pin!(waits.write_all(Slow::ClientTakes, *idle_body_timeout, stream, out));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(result) = write.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(|_| Driven::Received(Err(Cut::Client))));
+            }
+            waits.poll_late(timer, cx).map(|slow| Err(Driven::Slow(slow)))
+        })
+        .await
+    }
+}
+
+/// Whether all was taken. If not, `out` holds the rest. An error shows again when the rest is written.
+fn written(taken: std::io::Result<usize>, out: &mut Vec<u8>) -> bool {
+    let taken = taken.unwrap_or(0);
+    if taken < out.len() {
+        out.drain(..taken);
+        return false;
+    }
+    true
+}
