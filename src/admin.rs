@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -117,7 +117,15 @@ async fn run(socket: TcpListener, state: Arc<State>) {
             () = Phase::Stopping.reached(&mut phase) => return,
             Some(_) = clients.join_next() => {}
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    // No descriptors, say: at once again would be a busy loop.
+                    Err(error) => {
+                        tracing::error!(%error, "the admin listener can't accept; trying again in 100 ms");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                };
                 // One client too many is closed, not kept waiting: a probe had better fail than hang.
                 let Ok(place) = places.clone().try_acquire_owned() else { continue };
                 let state = state.clone();

@@ -127,6 +127,8 @@ struct PoolState {
 struct MemberState {
     backend: Arc<Backend>,
     addresses: Arc<[SocketAddr]>,
+    /// Its host name has been looked up, with whatever result, or it has none.
+    looked_up: bool,
     health: Health,
     since: SystemTime,
     reason: Arc<str>,
@@ -149,7 +151,8 @@ impl Fleet {
                 let (addresses, reason) = first_addresses(&policy.address);
                 let (health, reason) = first_health(plan.thresholds, reason);
                 let backend = Arc::new(Backend::new(id, policy, workers));
-                MemberState { backend, addresses, health, since: now, reason: reason.into() }
+                let looked_up = !addresses.is_empty();
+                MemberState { backend, addresses, looked_up, health, since: now, reason: reason.into() }
             });
             pools.push(PoolState {
                 pool: Arc::new(Pool::new(plan.name, workers)),
@@ -179,6 +182,7 @@ impl Fleet {
                 }
             }
             Fact::Resolved(addresses) => {
+                member.looked_up = true;
                 if member.addresses != addresses {
                     member.addresses = addresses;
                     moved = true;
@@ -188,6 +192,7 @@ impl Fleet {
                 }
             }
             Fact::NotResolved(error) => {
+                member.looked_up = true;
                 if member.addresses.is_empty() {
                     member.reason = format!("its host name has no address: {error}").into();
                 }
@@ -223,9 +228,10 @@ impl Fleet {
         View::new(self.revision, pools.collect())
     }
 
-    /// Whether every backend with health checks has had its first result.
+    /// Whether every backend has been looked up and, where there are health checks, has had its first result.
     pub fn is_proven(&self) -> bool {
-        self.pools.iter().flat_map(|pool| &pool.members).all(|member| member.health != Health::Unproven)
+        let mut members = self.pools.iter().flat_map(|pool| &pool.members);
+        members.all(|member| member.looked_up && member.health != Health::Unproven)
     }
 }
 
@@ -317,7 +323,9 @@ mod tests {
         assert_eq!(fleet.view().pools[0].members[0].standing, Standing::Unresolved);
         let member = MemberIndex(0);
         let found = Fact::Resolved(Arc::new(["127.0.0.1:1".parse().unwrap()]));
+        assert!(!fleet.is_proven(), "nobody knows yet where its backend is");
         fleet.apply(Event { pool: 0, member, fact: found }, SystemTime::UNIX_EPOCH);
+        assert!(fleet.is_proven());
         fleet
             .apply(Event { pool: 0, member, fact: Fact::NotResolved("gone".into()) }, SystemTime::UNIX_EPOCH);
         assert_eq!(fleet.view().pools[0].members[0].standing, Standing::Serving);

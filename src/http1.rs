@@ -12,9 +12,15 @@ mod response;
 
 pub use body::{BodyError, BodyReader, Framing, Piece};
 pub use chunked::write_chunk_size;
-pub use field::{Field, Known, Span, is_token, list_items};
+pub use field::{Field, Known, Span, is_token, list_items, may_trail};
 pub use request::{HeadError, Method, RequestHead, Target, Version, valid_authority};
 pub use response::{AnswerError, AnswerHead};
+
+/// Whether the end of a head has come since `scanned` bytes of it were there. For a head that drips in: looking for its end
+/// costs little, parsing it from the front for each byte would not.
+pub fn has_head_end(bytes: &[u8], scanned: usize) -> bool {
+    memchr::memmem::find(&bytes[scanned.saturating_sub(3)..], b"\r\n\r\n").is_some()
+}
 
 /// What came of looking at the bytes that have arrived so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,6 +19,9 @@ pub const ANSWER_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields in one message, whatever the configuration says.
 pub const HEADERS_MAX: usize = 1000;
 
+/// Fields that `Connection` may name in one message. Each other field is compared with each of them.
+pub const CONNECTION_OPTIONS: usize = 32;
+
 /// Bytes of a request target (RFC 9112 section 3 recommends at least 8000).
 pub const TARGET_BYTES: usize = 16 * 1024;
 
@@ -34,11 +37,9 @@ pub const TRAILER_BYTES: usize = 16 * 1024;
 /// Interim (1xx) answers that a backend may send before the final one.
 pub const INTERIM_ANSWERS: usize = 64;
 
-/// Bytes that are read and thrown away from a client whose request was answered before it was read in full, so
-/// that the close does not destroy the answer on its way (RFC 9112 section 9.6).
-pub const LINGER_BYTES: usize = 1024 * 1024;
-
-/// How long such a client is read from.
+/// How long a client whose request was answered before it was read in full is read from, so that the close does not
+/// destroy the answer on its way (RFC 9112 section 9.6). Time is the bound, not bytes: a fast client sends many megabytes
+/// before it sees the answer.
 pub const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection that is idle while the proxy drains gets this long for a request that is already under way.

@@ -86,6 +86,10 @@ pub struct Gateway {
     view: RefCell<LocalView>,
     rng: RefCell<fastrand::Rng>,
     spare_keys: RefCell<Vec<Vec<u8>>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "taken and given back for every request: a pointer, not the head, is moved"
+    )]
     spare_heads: RefCell<Vec<Box<RequestHead>>>,
     /// For answers that go the short way: they are parsed and passed on in one go.
     answer_head: RefCell<AnswerHead>,

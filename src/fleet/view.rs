@@ -64,6 +64,8 @@ pub struct PoolView {
     pub members: Box<[MemberView]>,
     /// How many of them are serving.
     pub serving: usize,
+    /// How many have a place on the ring and an address: those that can be tried when nobody is serving.
+    pub usable: usize,
     /// Fingerprint of the backends that are serving.
     pub serving_fingerprint: Fingerprint,
 }
@@ -74,7 +76,9 @@ impl PoolView {
         let is_serving = |member: MemberIndex| members[member.as_usize()].standing == Standing::Serving;
         let serving_fingerprint = ring.serving_fingerprint(is_serving);
         let serving = members.iter().filter(|member| member.standing == Standing::Serving).count();
-        PoolView { pool, ring, members, serving, serving_fingerprint }
+        let can_be_tried = |standing| !matches!(standing, Standing::Unresolved | Standing::Drained);
+        let usable = members.iter().filter(|member| can_be_tried(member.standing)).count();
+        PoolView { pool, ring, members, serving, usable, serving_fingerprint }
     }
 
     /// The backend with this index.

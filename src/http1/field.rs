@@ -123,15 +123,54 @@ impl Known {
         )
     }
 
-    /// Fields that `Connection` can't name away: without them a message has no frame or no address.
-    pub fn is_protected(self) -> bool {
-        matches!(self, Known::Host | Known::ContentLength)
+    /// Whether a name that is none of these becomes one where backends read `_` as `-` (CGI and its heirs, RFC 3875 section
+    /// 4.1.18): a way to say past the proxy what it would not let through.
+    pub fn is_imitated_by(name: &[u8]) -> bool {
+        const LONGEST: usize = 24;
+        if name.len() > LONGEST || memchr::memchr(b'_', name).is_none() {
+            return false;
+        }
+        let mut dashed = [0; LONGEST];
+        let dashed = &mut dashed[..name.len()];
+        for (to, from) in dashed.iter_mut().zip(name) {
+            *to = if *from == b'_' { b'-' } else { *from };
+        }
+        Known::of(dashed) != Known::Other
     }
+}
 
-    /// Fields that are not allowed in a trailer section (RFC 9110 section 6.5.1): framing, routing, this hop.
-    pub fn is_forbidden_in_trailers(self) -> bool {
-        !matches!(self, Known::Other)
-    }
+/// Whether a field of this name may stand in a trailer section (RFC 9110 section 6.5.1): not if it is about framing, routing,
+/// this hop, authentication, how the content is to be read, or what becomes of the message.
+pub fn may_trail(name: &[u8]) -> bool {
+    const NEVER: [&str; 24] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expires",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
+        "max-forwards",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "trailer",
+        "vary",
+        "warning",
+        "www-authenticate",
+    ];
+    Known::of(name) == Known::Other
+        && !Known::is_imitated_by(name)
+        && !NEVER.iter().any(|never| name.eq_ignore_ascii_case(never.as_bytes()))
 }
 
 /// Whether all bytes may stand in a token (RFC 9110 section 5.6.2), and there is one.

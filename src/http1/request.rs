@@ -9,7 +9,7 @@ use super::{
     BodyError, Field, Framing, Known, Parsed, Span,
     field::{content_length, list_items},
 };
-use crate::limits::{HEADERS_MAX, TARGET_BYTES};
+use crate::limits::{CONNECTION_OPTIONS, HEADERS_MAX, TARGET_BYTES};
 
 /// Why a request is refused for its form. The sentence is for logs; clients see the status alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,8 +118,6 @@ pub struct RequestHead {
     pub names_fields: bool,
     /// The client takes trailers (RFC 9110 section 10.1.4).
     pub takes_trailers: bool,
-    /// The client waits for `100 Continue`.
-    pub expects_continue: bool,
 }
 
 impl Default for RequestHead {
@@ -136,7 +134,6 @@ impl Default for RequestHead {
             keep_alive: true,
             names_fields: false,
             takes_trailers: false,
-            expects_continue: false,
         }
     }
 }
@@ -250,8 +247,8 @@ impl RequestHead {
         let mut length = None;
         let mut codings = 0;
         let mut chunked = false;
-        let (mut close, mut keep_alive) = (false, false);
-        (self.names_fields, self.takes_trailers, self.expects_continue) = (false, false, false);
+        let (mut close, mut keep_alive, mut named) = (false, false, 0);
+        self.takes_trailers = false;
         for field in &self.fields {
             let value = field.value.of(&self.bytes);
             match field.known {
@@ -282,7 +279,7 @@ impl RequestHead {
                         } else if option.eq_ignore_ascii_case(b"keep-alive") {
                             keep_alive = true;
                         } else {
-                            self.names_fields = true;
+                            named += 1;
                         }
                     }
                 }
@@ -290,10 +287,13 @@ impl RequestHead {
                     self.takes_trailers |=
                         list_items(value).any(|item| item.eq_ignore_ascii_case(b"trailers"));
                 }
-                Known::Expect => self.expects_continue = value.eq_ignore_ascii_case(b"100-continue"),
                 _ => {}
             }
         }
+        if named > CONNECTION_OPTIONS {
+            return Err(HeadError::Malformed("Connection names too many fields"));
+        }
+        self.names_fields = named > 0;
         self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
         if host.is_none() && self.version == Version::Http11 {
             return Err(HeadError::Malformed("no Host"));
@@ -334,9 +334,11 @@ impl RequestHead {
         self.method_name.of(&self.bytes)
     }
 
-    /// The path as sent, never decoded; `/` if the target has none, `*` for the asterisk form.
+    /// The path as sent, never decoded; `/` if the target has none, `*` for the asterisk form, which an `OPTIONS` without
+    /// path and query becomes (RFC 9112 section 3.2.4).
     pub fn path(&self) -> &[u8] {
         match self.target.path.of(&self.bytes) {
+            b"" if self.method == Method::Options && self.target.query.is_none() => b"*",
             b"" => b"/",
             path => path,
         }

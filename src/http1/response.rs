@@ -8,7 +8,7 @@ use super::{
     BodyError, Field, Framing, Known, Method, Parsed, Span, Version,
     field::{content_length, list_items},
 };
-use crate::limits::HEADERS_MAX;
+use crate::limits::{CONNECTION_OPTIONS, HEADERS_MAX};
 
 /// An answer that can't be passed on: a 502 for the client, and the end of the connection to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,8 +94,8 @@ impl AnswerHead {
     }
 
     fn read_fields(&mut self, input: &[u8]) -> Result<(), AnswerError> {
-        (self.length, self.codings, self.chunked, self.names_fields) = (None, 0, false, false);
-        let (mut close, mut keep_alive) = (false, false);
+        (self.length, self.codings, self.chunked) = (None, 0, false);
+        let (mut close, mut keep_alive, mut named) = (false, false, 0);
         for field in &self.fields {
             let value = field.value.of(input);
             match field.known {
@@ -116,13 +116,17 @@ impl AnswerHead {
                         } else if option.eq_ignore_ascii_case(b"keep-alive") {
                             keep_alive = true;
                         } else {
-                            self.names_fields = true;
+                            named += 1;
                         }
                     }
                 }
                 _ => {}
             }
         }
+        if named > CONNECTION_OPTIONS {
+            return Err(AnswerError("Connection names too many fields"));
+        }
+        self.names_fields = named > 0;
         self.keep_alive = !close && (self.version == Some(Version::Http11) || keep_alive);
         Ok(())
     }
@@ -142,6 +146,11 @@ impl AnswerHead {
             (Some(_), _) => Err(AnswerError("both Content-Length and Transfer-Encoding")),
             (None, _) => Err(AnswerError("a transfer coding that is not chunked alone")),
         }
+    }
+
+    /// Whether it announces a body that its status forbids: then more than it says may follow.
+    pub fn is_contradictory(&self) -> bool {
+        self.status == 204 && (self.codings > 0 || self.length.is_some_and(|length| length > 0))
     }
 
     /// Whether the answer is interim: another follows.

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use tokio::net::{
     TcpStream,
     tcp::{ReadHalf, WriteHalf},
@@ -18,7 +19,7 @@ use super::{
     waits::{Slow, Waits},
 };
 use crate::{
-    http1::{AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version},
+    http1::{AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version, has_head_end},
     io::{Buffer, BufferPool},
     limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS},
     tally::AttemptEnd,
@@ -29,8 +30,8 @@ use crate::{
 pub(super) struct Progress {
     /// The final answer's status, once its head has come.
     pub(super) status: Cell<Option<u16>>,
-    /// The client takes the connection's end for the body's: one that comes too early must not look like it.
-    pub(super) ends_with_connection: Cell<bool>,
+    /// An interim answer has been written in part: nothing else can be written now.
+    pub(super) within_interim: Cell<bool>,
     /// When the head came.
     pub(super) first_byte: Cell<Option<Instant>>,
     /// Body bytes handed on to the client.
@@ -62,6 +63,9 @@ pub(super) struct Terms<'a> {
     pub(super) request: &'a RequestHead,
     /// The proxy keeps no connection: asked when the answer's head is written, which may be long after the request came.
     pub(super) draining: &'a Cell<bool>,
+    /// The request has been handed on as a whole. If not, the client's connection ends with this answer, and the client must
+    /// be told: it may be waiting for a `100 Continue` and would send its next request instead of the body.
+    pub(super) sent: &'a Cell<bool>,
     pub(super) progress: &'a Progress,
 }
 
@@ -77,7 +81,6 @@ impl Terms<'_> {
         self.progress.status.set(Some(head.status));
         self.progress.first_byte.set(Some(Instant::now()));
         let client = self.client_framing(framing);
-        self.progress.ends_with_connection.set(client.body == Framing::Close);
         write_answer(out, input, head, client);
         client
     }
@@ -94,7 +97,8 @@ impl Terms<'_> {
             Framing::Close => Framing::Chunked,
             framing => framing,
         };
-        let keep_alive = self.request.keep_alive && !self.draining.get() && body != Framing::Close;
+        let keep_alive =
+            self.request.keep_alive && self.sent.get() && !self.draining.get() && body != Framing::Close;
         ClientFraming { body, keep_alive, says_keep_alive: old }
     }
 }
@@ -132,17 +136,32 @@ impl Receiving<'_> {
         };
         let framing =
             head.framing(self.terms.request.method).map_err(|_| Cut::Backend(AttemptEnd::Protocol))?;
-        self.waits.set(Slow::BackendBegins, None);
+        self.waits.answer_begins();
         self.out = self.buffers.output();
         let client = self.terms.begin(&mut self.out, self.input.filled(), &head, framing);
         self.input.consume(length);
+        if client.body == Framing::Close {
+            self.close_means_reset(true);
+        }
         match (framing, client.body) {
             (Framing::None | Framing::Length(0), _) => self.write_out().await?,
             (Framing::Length(_), _) => self.pass_length(BodyReader::new(framing)).await?,
             (_, body) => self.pass_pieces(BodyReader::new(framing), body).await?,
         }
-        let keeps_backend = head.keep_alive && framing != Framing::Close;
+        if client.body == Framing::Close {
+            self.close_means_reset(false);
+        }
+        let keeps_backend = head.keep_alive && framing != Framing::Close && !head.is_contradictory();
         Ok(Answered { keeps_backend, keeps_client: client.keep_alive })
+    }
+
+    /// The client takes the connection's end for the body's. So until the body has ended, whatever closes the connection
+    /// (a fault on either side, a time that ran out, the end of this process) must not look like an end.
+    fn close_means_reset(&self, so: bool) {
+        let socket: &TcpStream = self.writer.as_ref();
+        if let Err(error) = SockRef::from(socket).set_linger(so.then_some(Duration::ZERO)) {
+            tracing::warn!(%error, "a client may take a broken answer for a whole one: its connection can't be reset");
+        }
     }
 
     /// Passes interim answers on until the final one's head is at hand.
@@ -173,16 +192,21 @@ impl Receiving<'_> {
             let _ = std::future::poll_fn(|cx| socket.poll_read_ready(cx)).await;
             self.buffers.lend(self.input);
         }
-        let mut look_again_at = 0;
+        let (mut scanned, mut look_again_at) = (0, 0);
         loop {
-            if self.input.filled().len() > look_again_at {
+            // Parsing begins at the front each time, so it is done as for a client's head that drips in.
+            let filled = self.input.filled();
+            let is_full = self.input.is_full(ANSWER_HEAD_BYTES);
+            let look = !filled.is_empty()
+                && (is_full || filled.len() >= look_again_at || has_head_end(filled, scanned));
+            scanned = filled.len();
+            if look {
                 match head.parse(self.input.filled()) {
                     Ok(Parsed::Complete(length)) => return Ok(length),
-                    Ok(Parsed::Partial) if self.input.is_full(ANSWER_HEAD_BYTES) => {
+                    Ok(Parsed::Partial) if is_full => {
                         return Err(Cut::Backend(AttemptEnd::Protocol));
                     }
-                    // Parsing begins at the front each time: with single bytes coming in, each would cost a whole pass.
-                    Ok(Parsed::Partial) => look_again_at = self.input.filled().len(),
+                    Ok(Parsed::Partial) => look_again_at = self.input.filled().len() * 2,
                     Err(_) => return Err(Cut::Backend(AttemptEnd::Protocol)),
                 }
             }
@@ -203,7 +227,10 @@ impl Receiving<'_> {
         let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
         self.out.clear();
         write_answer(&mut self.out, self.input.filled(), head, client);
-        self.write_out().await
+        self.terms.progress.within_interim.set(true);
+        self.write_out().await?;
+        self.terms.progress.within_interim.set(false);
+        Ok(())
     }
 
     /// A body of known length: what is there goes with the head, the rest straight through.

@@ -52,6 +52,8 @@ pub(super) struct Attempt<'a> {
     pub(super) progress: &'a Progress,
     /// When the whole exchange must be over.
     pub(super) total: Option<Instant>,
+    /// Only a new connection will do.
+    pub(super) fresh: bool,
 }
 
 /// What the exchange on a connection came to.
@@ -110,7 +112,9 @@ impl Attempt<'_> {
         let MemberView { backend, addresses, .. } = self.member;
         let care = if self.head.method.is_idempotent() { Care::Usual } else { Care::Full };
         let now = Instant::now();
-        if let Some(connection) = self.gateway.upstreams.take(backend, addresses, care, now) {
+        if !self.fresh
+            && let Some(connection) = self.gateway.upstreams.take(backend, addresses, care, now)
+        {
             return Ok((connection, now));
         }
         Box::pin(self.open(timer, now)).await
@@ -136,8 +140,8 @@ impl Attempt<'_> {
     }
 
     /// What the client's side of an answer depends on.
-    pub(super) fn terms(&self) -> Terms<'_> {
-        Terms { request: self.head, draining: &self.gateway.draining, progress: self.progress }
+    pub(super) fn terms<'a>(&'a self, sent: &'a Cell<bool>) -> Terms<'a> {
+        Terms { request: self.head, draining: &self.gateway.draining, sent, progress: self.progress }
     }
 
     /// Lets both halves run until one of them, or the clock, ends the attempt. They begin where the short way ended.
@@ -184,7 +188,7 @@ impl Attempt<'_> {
             out: Vec::new(),
             head,
             waits: &waits,
-            terms: self.terms(),
+            terms: self.terms(sent),
             client_limit,
             backend_limit,
             reused,

@@ -43,6 +43,11 @@ impl<'v> Candidates<'v> {
         self.owner
     }
 
+    /// The backend that was tried last.
+    pub fn latest(&self) -> Option<MemberIndex> {
+        self.tried[..self.tried_count].last().copied()
+    }
+
     /// Why the request is at `member` and not at the owner. `None`: it is there.
     pub fn off_owner(&self, member: MemberIndex) -> Option<OffOwner> {
         let owner = self.owner.filter(|owner| *owner != member)?;
@@ -59,8 +64,8 @@ impl Iterator for Candidates<'_> {
 
     /// The next backend to try: distinct from all before it.
     fn next(&mut self) -> Option<MemberIndex> {
-        // All that serve have been tried: the rest of the ring need not be looked at.
-        let spent = !self.anyway && self.tried_count >= self.pool.serving;
+        // All that could be tried have been: the rest of the ring need not be looked at.
+        let spent = self.tried_count >= if self.anyway { self.pool.usable } else { self.pool.serving };
         if self.tried_count == self.limit || spent {
             return None;
         }

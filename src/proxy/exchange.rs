@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fleet::{MemberView, View},
-    http1::{Method, RequestHead},
+    http1::{Method, RequestHead, Version},
     io::{Buffer, Deadline},
     ring::{MemberIndex, Place},
     tally::{AttemptEnd, OffOwner, Refusal},
@@ -60,8 +60,6 @@ pub enum After {
     Next,
     /// Its end.
     Close,
-    /// Its end, as an error: the client would take an ordinary one for the proper end of its answer.
-    Reset,
     /// Its end, with patience: the client may still be sending, and must not lose the answer for it.
     Linger,
 }
@@ -165,10 +163,16 @@ async fn attempts(
     let total = plan.forward.total_timeout.map(|limit| record.begun + limit);
     let mut failed = None;
     loop {
-        let Some(member) = candidates.next() else {
+        // A kept connection that turns out closed says nothing about the backend: it gets the request again, on a new one.
+        let fresh = failed == Some(AttemptEnd::Stale);
+        let again = if fresh { candidates.latest() } else { None };
+        let Some(member) = again.or_else(|| candidates.next()) else {
             return refuse(client, record, body, refusal_for(failed)).await;
         };
         if let Some(end) = failed {
+            if total.is_some_and(|total| total <= Instant::now()) {
+                return refuse(client, record, body, Refusal::BackendTimeout).await;
+            }
             pool.pool.cells(gateway.worker).repeats.at(end as usize).bump();
         }
         note_choice(record, &candidates, member);
@@ -181,6 +185,7 @@ async fn attempts(
             head,
             progress: &progress,
             total,
+            fresh,
         };
         let mut out = gateway.buffers.output();
         write_head(&mut out, record, client, plan, pool.member(member));
@@ -192,12 +197,13 @@ async fn attempts(
             record.ended = Ended::Answered(status);
         }
         match outcome {
-            Outcome::Answered { keeps_client } => return after_answer(keeps_client, body),
+            // The client would read whatever comes now as more of the interim answer.
+            _ if progress.within_interim.get() => return After::Close,
+            Outcome::Answered { keeps_client } => return after_answer(keeps_client, body, client),
             Outcome::Failed(end) if may_repeat(end, head.method, body.can_be_sent_again()) => {
                 failed = Some(end)
             }
             Outcome::Failed(end) => return refuse(client, record, body, refusal_for(Some(end))).await,
-            Outcome::Truncated if progress.ends_with_connection.get() => return After::Reset,
             Outcome::Truncated => return After::Close,
             Outcome::ClientSlow => return refuse(client, record, body, Refusal::RequestTimeout).await,
             Outcome::Client(ClientFault::Gone) => {
@@ -248,12 +254,14 @@ fn write_head(
     write_request(out, record.head, &forwarding);
 }
 
-fn after_answer(keeps_client: bool, body: &RequestBody) -> After {
-    match (keeps_client, body.is_over()) {
-        (true, _) => After::Next,
-        (false, true) => After::Close,
-        // Answered before the request was read: RFC 9112 section 9.6.
-        (false, false) => After::Linger,
+fn after_answer(keeps_client: bool, body: &RequestBody, client: &ClientEnd) -> After {
+    if keeps_client {
+        After::Next
+    } else if body.is_over() && client.input.is_empty() {
+        After::Close
+    } else {
+        // Answered before all was read that the client had sent: RFC 9112 section 9.6.
+        After::Linger
     }
 }
 
@@ -292,7 +300,12 @@ async fn answer_instead(
     let whole = in_frame && body.is_over();
     let keep_alive = whole && head.keep_alive && !record.gateway.draining.get();
     let mut out = record.gateway.buffers.output();
-    write_refusal(&mut out, refusal, record.request_id, head.method == Method::Head, keep_alive);
+    let connection = match keep_alive {
+        true if head.version == Version::Http10 => "connection: keep-alive\r\n",
+        true => "",
+        false => "connection: close\r\n",
+    };
+    write_refusal(&mut out, refusal, record.request_id, head.method == Method::Head, connection);
     let written = write_bounded(client, &out).await;
     record.gateway.buffers.recycle(out);
     match (written, keep_alive) {
@@ -311,13 +324,14 @@ pub async fn write_bounded(client: &mut ClientEnd, bytes: &[u8]) -> bool {
     matches!(client.timer.within(limit, write).await, Some(Ok(())))
 }
 
-/// Writes an answer of our own: the status, what to do, which request it was, and nothing about the inside.
+/// Writes an answer of our own: the status, what to do, which request it was, and nothing about the inside. `connection` is the
+/// line about the connection's future, if there is one.
 pub fn write_refusal(
     out: &mut Vec<u8>,
     refusal: Refusal,
     request_id: &[u8],
     head_only: bool,
-    keep_alive: bool,
+    connection: &str,
 ) {
     let (phrase, remedy) = phrases(refusal);
     let status = refusal.status();
@@ -328,7 +342,6 @@ pub fn write_refusal(
         Refusal::Method => "allow: GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH\r\n",
         _ => "",
     };
-    let connection = if keep_alive { "" } else { "connection: close\r\n" };
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\

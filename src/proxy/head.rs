@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::key::write_address;
-use crate::http1::{AnswerHead, Field, Framing, Known, RequestHead, Version, list_items};
+use crate::http1::{AnswerHead, Field, Framing, Known, RequestHead, Version, list_items, may_trail};
 
 /// What a request's new head is made from, beside the old one.
 #[derive(Debug)]
@@ -37,7 +37,9 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     out.extend_from_slice(b"\r\n");
     let named = NamedFields::of(head.names_fields, head.fields(), head.bytes());
     copy_lines(out, head.bytes(), head.fields(), |field| match field.known {
-        Known::Other => named.contain(field, head.bytes()),
+        Known::Other => {
+            named.contain(field, head.bytes()) || Known::is_imitated_by(field.name.of(head.bytes()))
+        }
         // Ours are written below; a trusted proxy's are taken into them.
         Known::Host | Known::XForwardedFor | Known::XRequestId | Known::Via => true,
         Known::Forwarded | Known::XForwardedPort | Known::XRealIp => !forwarding.trusted,
@@ -179,7 +181,7 @@ pub fn write_trailers(out: &mut Vec<u8>, section: &[u8]) -> Result<(), crate::ht
     let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut room) else {
         return Err(bad);
     };
-    for field in fields.iter().filter(|field| !Known::of(field.name.as_bytes()).is_forbidden_in_trailers()) {
+    for field in fields.iter().filter(|field| may_trail(field.name.as_bytes())) {
         out.extend_from_slice(field.name.as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(field.value);

@@ -12,7 +12,9 @@ use crate::{http1::Method, tally::AttemptEnd};
 /// | maybe: the connection broke before the answer's head | yes | yes | yes |
 /// | anything else, or the answer's head has come | | | no |
 ///
-/// A pooled connection that is found closed before anything is written counts as no attempt: another is taken.
+/// A kept connection that is found closed before anything is written counts as no attempt: another is taken. If it shows only
+/// afterwards ([`AttemptEnd::Stale`]), the same backend gets the request again, on a new connection: that its backend had
+/// enough of an idle connection is no reason to send a key away from its owner.
 pub fn may_repeat(end: AttemptEnd, method: Method, body_can_be_sent_again: bool) -> bool {
     let reached = match end {
         AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout => false,

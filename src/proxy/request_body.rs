@@ -73,12 +73,18 @@ impl RequestBody {
         !self.keeps_all && matches!(self.framing, Framing::Length(_))
     }
 
-    /// The number of bytes at the front of `input` that are payload, for a body that passes directly. They count as read.
-    pub(super) fn take_direct(&mut self, input: &[u8]) -> Result<usize, BodyFault> {
-        match self.reader.next(input).map_err(BodyFault::Malformed)? {
-            Piece::Data(n) => self.count(n).map(|()| n),
-            _ => Ok(0),
-        }
+    /// The number of bytes at the front of `input` that are payload, for a body that passes directly.
+    pub(super) fn direct(&self, input: &Buffer) -> usize {
+        self.reader.known_rest().min(input.filled().len() as u64) as usize
+    }
+
+    /// That many of them have been passed on. Only now, because an attempt may end in between: what was not passed on must
+    /// still be known as body, or it would be read as the next request.
+    pub(super) fn passed_directly(&mut self, n: usize, input: &mut Buffer) -> Result<(), BodyFault> {
+        let piece = self.reader.next(&input.filled()[..n]).map_err(BodyFault::Malformed)?;
+        debug_assert_eq!(piece, Piece::Data(n), "payload of known length is whatever comes");
+        input.consume(n);
+        self.count(n)
     }
 
     /// Moves what `input` holds of the body to `out`, as the backend is to read it.

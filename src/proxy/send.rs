@@ -86,13 +86,13 @@ impl Sending<'_> {
     async fn pass_directly(&mut self) -> Result<(), Fault> {
         loop {
             if !self.input.is_empty() {
-                let taken = self.body.take_direct(self.input.filled());
-                let n = taken.map_err(|fault| Fault::Client(ClientFault::Body(fault)))?;
+                let n = self.body.direct(self.input);
                 let bytes = &self.input.filled()[..n];
                 let written =
                     self.waits.write_all(Slow::BackendTakes, self.backend_limit, &mut self.writer, bytes);
                 written.await.map_err(|_| Fault::Backend)?;
-                self.input.consume(n);
+                let passed = self.body.passed_directly(n, self.input);
+                passed.map_err(|fault| Fault::Client(ClientFault::Body(fault)))?;
             }
             if self.body.is_over() {
                 return Ok(());

@@ -32,9 +32,9 @@ pub(super) enum Short {
 
 /// What a request that was sent is waiting for.
 enum Woken {
-    ByBackend,
-    ByClient,
-    ByClock,
+    Backend,
+    Client,
+    Clock,
 }
 
 impl Attempt<'_> {
@@ -64,17 +64,17 @@ impl Attempt<'_> {
         };
         let woken = std::future::poll_fn(|cx| {
             if connection.stream.poll_read_ready(cx).is_ready() {
-                return Poll::Ready(Woken::ByBackend);
+                return Poll::Ready(Woken::Backend);
             }
             if client.stream.poll_read_ready(cx).is_ready() {
-                return Poll::Ready(Woken::ByClient);
+                return Poll::Ready(Woken::Client);
             }
-            client.timer.poll(cx, due).map(|()| Woken::ByClock)
+            client.timer.poll(cx, due).map(|()| Woken::Clock)
         });
         match woken.await {
-            Woken::ByBackend => {}
-            Woken::ByClient => return Short::Partly(None),
-            Woken::ByClock => return Short::Driven(Driven::Slow(slow)),
+            Woken::Backend => {}
+            Woken::Client => return Short::Partly(None),
+            Woken::Clock => return Short::Driven(Driven::Slow(slow)),
         }
         buffers.lend(&mut connection.input);
         let read = std::future::poll_fn(|cx| {
@@ -84,7 +84,7 @@ impl Attempt<'_> {
         let Poll::Ready(Ok(1..)) = read.await else {
             return Short::Partly(None);
         };
-        let (answered, data) = match self.answer_at_once(connection, out) {
+        let (answered, data) = match self.answer_at_once(connection, out, sent) {
             Ok(answer) => answer,
             Err(head) => return Short::Partly(head),
         };
@@ -93,7 +93,7 @@ impl Attempt<'_> {
         {
             return Short::Driven(driven);
         }
-        self.terms().passed(data);
+        self.terms(sent).passed(data);
         buffers.recycle(mem::take(out));
         Short::Driven(Driven::Received(Ok(answered)))
     }
@@ -103,6 +103,7 @@ impl Attempt<'_> {
         &self,
         connection: &mut Connection,
         out: &mut Vec<u8>,
+        sent: &Cell<bool>,
     ) -> Result<(Answered, usize), Option<(AnswerHead, usize)>> {
         let scratch = &self.gateway.answer_head;
         let mut head = scratch.take();
@@ -125,7 +126,8 @@ impl Attempt<'_> {
             return Err(Some((head, length)));
         }
         *out = self.gateway.buffers.output();
-        let client = self.terms().begin(out, input, &head, framing);
+        connection.suspect = framing == Framing::None;
+        let client = self.terms(sent).begin(out, input, &head, framing);
         out.extend_from_slice(&input[length..]);
         connection.input.consume(input.len());
         let answered = Answered { keeps_backend: head.keep_alive, keeps_client: client.keep_alive };

@@ -40,6 +40,8 @@ pub(super) struct Waits {
     backend_begins: Wait,
     backend_sends: Wait,
     total: Wait,
+    /// The answer's head has come: what the request's way takes ends nothing any more, the answer has times of its own.
+    answer_begun: Cell<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -62,19 +64,24 @@ impl Waits {
         self.wait(slow).0.set(due);
     }
 
+    /// The answer's head has come.
+    pub(super) fn answer_begins(&self) {
+        self.answer_begun.set(true);
+    }
+
     /// What is due first.
     pub(super) fn first(&self) -> Option<(Instant, Slow)> {
-        [
-            Slow::ClientSends,
-            Slow::ClientTakes,
-            Slow::BackendTakes,
-            Slow::BackendBegins,
-            Slow::BackendSends,
-            Slow::Total,
-        ]
-        .into_iter()
-        .filter_map(|slow| Some((self.wait(slow).0.get()?, slow)))
-        .min_by_key(|(due, _)| *due)
+        let of_answer: &[Slow] = &[Slow::ClientTakes, Slow::BackendSends, Slow::Total];
+        let of_request: &[Slow] = match self.answer_begun.get() {
+            true => &[],
+            false => &[Slow::ClientSends, Slow::BackendTakes, Slow::BackendBegins],
+        };
+        of_answer
+            .iter()
+            .chain(of_request)
+            .copied()
+            .filter_map(|slow| Some((self.wait(slow).0.get()?, slow)))
+            .min_by_key(|(due, _)| *due)
     }
 
     /// Ready when something is late, and what.

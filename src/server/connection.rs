@@ -10,13 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::SockRef;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::worker::House;
 use crate::{
-    http1::{HeadError, Parsed, RequestHead},
-    limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, LINGER_BYTES},
+    http1::{HeadError, Parsed, RequestHead, has_head_end},
+    limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER},
     proxy::exchange::{After, ClientEnd, RequestId, exchange, write_bounded, write_refusal},
     tally::Refusal,
 };
@@ -57,7 +56,6 @@ async fn turn(house: &House, client: &mut ClientEnd) -> bool {
     match after {
         After::Next => house.gateway.buffers.take_back(&mut client.input),
         After::Close => {}
-        After::Reset => reset(client),
         After::Linger => linger(client).await,
     }
     after == After::Next
@@ -114,8 +112,7 @@ async fn read_head(
         let filled = client.input.filled();
         // Parsing begins at the front each time. So it is done when the end has come, and on the way only as often as the
         // size doubles: a head that drips in costs no more than one that comes at once, and nonsense is still seen early.
-        let look = !filled.is_empty()
-            && (filled.len() >= look_at || has_end(&filled[usize::saturating_sub(scanned, 3)..]));
+        let look = !filled.is_empty() && (filled.len() >= look_at || has_head_end(filled, scanned));
         if look {
             match head.parse(filled, policy.max_headers) {
                 Ok(Parsed::Complete(length)) if length <= policy.max_head_bytes => {
@@ -136,14 +133,13 @@ async fn read_head(
         match fill(client, due, bound).await {
             Some(true) => {}
             Some(false) => return Err(End::Silent),
-            None if client.input.is_empty() => return Err(End::Silent),
+            // Empty lines before a request are no beginning of one (RFC 9112 section 2.2).
+            None if client.input.filled().iter().all(|b| matches!(b, b'\r' | b'\n')) => {
+                return Err(End::Silent);
+            }
             None => return Err(End::Refused(Refusal::RequestTimeout)),
         }
     }
-}
-
-fn has_end(bytes: &[u8]) -> bool {
-    memchr::memmem::find(bytes, b"\r\n\r\n").is_some()
 }
 
 /// Reads once. `Some(false)`: the stream is over. `None`: the time is.
@@ -175,17 +171,10 @@ async fn refuse(house: &House, client: &mut ClientEnd, refusal: Refusal) -> Afte
     let id = RequestId::new(house.gateway.random());
     let mut out = house.gateway.buffers.output();
     let head_only = client.input.filled().starts_with(b"HEAD ");
-    write_refusal(&mut out, refusal, &id.0, head_only, false);
+    write_refusal(&mut out, refusal, &id.0, head_only, "connection: close\r\n");
     let written = write_bounded(client, &out).await;
     house.gateway.buffers.recycle(out);
     if written { After::Linger } else { After::Close }
-}
-
-/// Closes with a reset.
-fn reset(client: &ClientEnd) {
-    if let Err(error) = SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)) {
-        tracing::warn!(%error, "a connection can't be reset: its client may take a broken answer for a whole one");
-    }
 }
 
 /// Closes so that the last answer arrives: our half first, then what the client still sends is read and thrown away. A close with
@@ -195,11 +184,9 @@ async fn linger(client: &mut ClientEnd) {
         return;
     }
     let due = Instant::now() + LINGER;
-    let mut thrown = 0;
-    while thrown < LINGER_BYTES {
-        thrown += client.input.filled().len();
+    loop {
         client.input.consume(client.input.filled().len());
-        if fill(client, due, BUFFER_BYTES).await != Some(true) {
+        if fill(client, due, BUFFER_BYTES).await != Some(true) || Instant::now() >= due {
             return;
         }
     }

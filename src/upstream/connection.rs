@@ -27,6 +27,9 @@ pub struct Connection {
     pub born: Instant,
     /// It has carried an exchange before.
     pub reused: bool,
+    /// Its last answer had no body. A backend that sends one all the same may do so after the head has been read and the
+    /// connection kept: before the next exchange the kernel is asked.
+    pub suspect: bool,
 }
 
 impl Connection {
@@ -41,7 +44,14 @@ impl Connection {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
                     let input = Buffer::default();
-                    return Ok(Connection { stream, input, address, born: Instant::now(), reused: false });
+                    return Ok(Connection {
+                        stream,
+                        input,
+                        address,
+                        born: Instant::now(),
+                        reused: false,
+                        suspect: false,
+                    });
                 }
                 Err(error) => last = error,
             }

@@ -64,7 +64,9 @@ impl Upstreams {
                 because
             } else if !addresses.contains(&connection.address) {
                 Closed::Retired
-            } else if !connection.seems_open() || (care == Care::Full && !connection.is_open()) {
+            } else if !connection.seems_open()
+                || ((care == Care::Full || connection.suspect) && !connection.is_open())
+            {
                 Closed::ByBackend
             } else {
                 cells.reused.bump();

@@ -116,7 +116,7 @@ async fn trailers_pass_in_both_directions_but_not_those_that_would_change_the_me
     client
         .send(
             "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\nTransfer-Encoding: chunked\r\n\r\n\
-             5\r\nhello\r\n0\r\nX-T: 1\r\nHost: evil.example\r\n\r\n",
+             5\r\nhello\r\n0\r\nX-T: 1\r\nHost: evil.example\r\nAuthorization: x\r\nContent_Length: 3\r\n\r\n",
         )
         .await;
     let answer = client.answer().await;

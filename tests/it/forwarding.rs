@@ -8,7 +8,8 @@ async fn a_request_arrives_with_the_forwarding_headers_and_without_those_for_one
     let proxy = Proxy::before(&[&origin], "").await;
     let fields = "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: websocket\r\nTE: gzip\r\n\
                   Proxy-Authorization: Basic eDp5\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\
-                  X-Request-Id: theirs\r\ntraceparent: 00-aa-bb-01\r\nCookie: a=b\r\nX-Odd-Case: Kept As It Is\r\n";
+                  X-Request-Id: theirs\r\ntraceparent: 00-aa-bb-01\r\nCookie: a=b\r\nX-Odd-Case: Kept As It Is\r\n\
+                  X_Forwarded_For: 6.6.6.6\r\nx_real-ip: 6.6.6.6\r\nX_Own: kept\r\n";
     get(proxy.address, "/path?q=1", fields).await;
     let seen = origin.only();
     assert_eq!(seen.line(), "GET /path?q=1 HTTP/1.1");
@@ -22,6 +23,9 @@ async fn a_request_arrives_with_the_forwarding_headers_and_without_those_for_one
     assert_eq!(seen.header("via"), Some("1.1 ringway"));
     assert_eq!(seen.header("traceparent"), Some("00-aa-bb-01"));
     assert_eq!(seen.header("cookie"), Some("a=b"));
+    // What a backend that reads `_` as `-` would take for the above.
+    assert!(!seen.head.contains("6.6.6.6"), "{}", seen.head);
+    assert_eq!(seen.header("x_own"), Some("kept"));
     assert!(seen.head.contains("X-Odd-Case: Kept As It Is"), "{}", seen.head);
     let id = seen.header("x-request-id").unwrap();
     assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");

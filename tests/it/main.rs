@@ -9,6 +9,7 @@ mod admin;
 mod answers;
 mod bad_input;
 mod bodies;
+mod breaks;
 mod cli;
 mod config;
 mod drain;
