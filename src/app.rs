@@ -56,8 +56,13 @@ pub enum StartError {
         error: io::Error,
     },
     /// The access log can't be opened.
-    #[error("can't open the access log: {0}")]
-    AccessLog(io::Error),
+    #[error("can't open the access log {file}: {error}")]
+    AccessLog {
+        /// The file, or standard output.
+        file: String,
+        /// Why not.
+        error: io::Error,
+    },
     /// The kernel gives no thread or no runtime.
     #[error("can't start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -114,7 +119,7 @@ impl Running {
         let mut fleet = make_fleet(&config, worker_count)?;
         let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
         let access = config.access_log.as_ref().map(AccessLog::open).transpose();
-        let (access_log, access_writer) = access.map_err(StartError::AccessLog)?.unzip();
+        let (access_log, access_writer) = access.map_err(|error| no_access_log(&config, error))?.unzip();
         let watch_policies: Vec<_> = config.pools.iter().map(watch_policy).collect();
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
@@ -249,6 +254,14 @@ fn start_workers(
         doors.push(door);
     }
     Ok((workers, doors, ended))
+}
+
+fn no_access_log(config: &Config, error: io::Error) -> StartError {
+    let file = config.access_log.as_ref().and_then(|log| log.file.as_ref());
+    StartError::AccessLog {
+        file: file.map_or_else(|| "standard output".into(), |file| file.display().to_string()),
+        error,
+    }
 }
 
 fn read_token(config: &Config) -> Result<Option<String>, StartError> {

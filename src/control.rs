@@ -78,7 +78,7 @@ async fn run(
 ) {
     let (report, mut events) = mpsc::channel(EVENT_QUEUE);
     // Dropped at the end of this function, and all watching tasks with it.
-    let _tasks = watch::start(&watched(&view), policies, &view, &report);
+    let _tasks = watch::start(&watched(&view), policies, &report);
     drop(report);
     loop {
         if !*proven.borrow() && fleet.is_proven() {

@@ -69,5 +69,17 @@ pub const ADMIN_HEAD: Duration = Duration::from_secs(5);
 /// How often a worker looks through its idle upstream connections.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
+/// Lines of the program's own log that may wait for their writer.
+pub const LOG_QUEUE_LINES: usize = 8192;
+
+/// Bytes of access lines that a worker collects before it hands them to the writer.
+pub const ACCESS_BATCH_BYTES: usize = 32 * 1024;
+
+/// How long fewer lines wait.
+pub const ACCESS_BATCH_TIME: Duration = Duration::from_millis(100);
+
+/// How long the end of the process waits for lines that nobody takes.
+pub const ACCESS_FINISH: Duration = Duration::from_secs(2);
+
 /// Bytes of a path, header value or key in an access log line; longer ones are cut.
 pub const LOG_FIELD_BYTES: usize = 2048;

@@ -30,15 +30,16 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
+use tokio::sync::Notify;
 
 use self::{client::TrustedProxies, policy::ForwardPolicy, route::Router};
 use crate::{
     fleet::{OnAllDown, View},
     http1::{AnswerHead, RequestHead},
     io::BufferPool,
-    limits::{BUFFER_BYTES, SPARE_BUFFERS},
+    limits::{ACCESS_BATCH_TIME, BUFFER_BYTES, SPARE_BUFFERS},
     tally::WorkerCells,
-    telemetry::access::AccessLog,
+    telemetry::access::{AccessLine, AccessLines, AccessLog},
     upstream::{ReusePolicy, Upstreams},
 };
 
@@ -81,6 +82,10 @@ pub struct Gateway {
     pub buffers: BufferPool,
     /// Where this worker counts what belongs to no pool.
     pub cells: Arc<WorkerCells>,
+    /// Where this worker collects access lines, if they are wanted.
+    access: Option<AccessLines>,
+    /// Told when the first line of a batch is there.
+    first_line: Notify,
     /// No request after the present one on any connection.
     pub draining: Cell<bool>,
     view: RefCell<LocalView>,
@@ -120,6 +125,8 @@ impl Gateway {
         let local = Rc::new(Held(view.load_full()));
         Gateway {
             worker,
+            access: plan.access_log.as_ref().map(AccessLog::lines),
+            first_line: Notify::new(),
             plan,
             upstreams: Upstreams::new(worker),
             buffers: BufferPool::default(),
@@ -171,6 +178,30 @@ impl Gateway {
         let mut spare = self.spare_heads.borrow_mut();
         if spare.len() < SPARE_BUFFERS && head.bytes().len() <= BUFFER_BYTES {
             spare.push(head);
+        }
+    }
+
+    /// Whether access lines are wanted.
+    fn logs_access(&self) -> bool {
+        self.access.is_some()
+    }
+
+    /// Takes an access line.
+    fn log_access(&self, line: &AccessLine<'_>) {
+        if self.access.as_ref().is_some_and(|lines| lines.add(line)) {
+            self.first_line.notify_one();
+        }
+    }
+
+    /// Hands access lines on before they are old. Never ends.
+    pub async fn hand_access_lines_over(&self) {
+        let Some(lines) = &self.access else {
+            return std::future::pending().await;
+        };
+        loop {
+            self.first_line.notified().await;
+            tokio::time::sleep(ACCESS_BATCH_TIME).await;
+            lines.hand_over();
         }
     }
 

@@ -89,6 +89,8 @@ reasons! {
         ClientError = "4xx",
         /// An answer of 5xx or above.
         ServerError = "5xx",
+        /// The beginning of an answer, which then broke off.
+        Truncated = "truncated",
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
 
 async fn demo(arguments: &Arguments) -> Result<(), Failed> {
     let policy = LogPolicy { level: "warn,ringway=info".into(), format: LogFormat::Human };
-    log::start(&policy).map_err(|error| fail(exit::FAILURE, error))?;
+    let _log = log::start(&policy).map_err(|error| fail(exit::FAILURE, error))?;
     let stage = Stage::start(arguments.backends)
         .map_err(|error| fail(exit::FAILURE, format_args!("demo: {error}")))?;
     let text = configuration(arguments, &stage);

@@ -14,7 +14,7 @@ use crate::{
 /// Runs until told to stop.
 pub(super) fn run(file: &FileArgument) -> Result<(), Failed> {
     let loaded = load(file)?;
-    telemetry::log::start(&loaded.config.log)
+    let _log = telemetry::log::start(&loaded.config.log)
         .map_err(|error| fail(exit::CONFIG, format_args!("log level: {error}")))?;
     for warning in &loaded.warnings {
         tracing::warn!("{}: {warning}", file.config.display());
@@ -31,7 +31,7 @@ pub(super) async fn serve(loaded: Loaded, started: impl FnOnce(&Running)) -> Res
     let running = Running::start(loaded).map_err(|error| {
         let code = match error {
             StartError::Bind { .. } => exit::TEMPORARY,
-            StartError::Ring { .. } | StartError::Token { .. } => exit::CONFIG,
+            StartError::Ring { .. } | StartError::Token { .. } | StartError::AccessLog { .. } => exit::CONFIG,
             _ => exit::FAILURE,
         };
         fail(code, error)

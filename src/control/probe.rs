@@ -2,7 +2,7 @@
 //!
 //! Owns what counts as a pass. Knows nothing of what came before or what follows from it.
 
-use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
@@ -64,20 +64,49 @@ pub struct ProbePolicy {
 }
 
 /// Checks the backend once.
-pub async fn probe(policy: &ProbePolicy, address: SocketAddr, configured: &Address) -> Outcome {
+///
+/// # Errors
+/// It could not be checked, for want of descriptors, ports or memory on this side.
+pub async fn probe(policy: &ProbePolicy, address: SocketAddr, configured: &Address) -> io::Result<Outcome> {
     let address = SocketAddr::new(address.ip(), policy.port.unwrap_or(address.port()));
     let check = async {
-        let stream = TcpStream::connect(address).await.map_err(|error| format!("connect: {error}"))?;
+        let stream = TcpStream::connect(address).await?;
         match &policy.kind {
             ProbeKind::Off | ProbeKind::Tcp => Ok(()),
-            ProbeKind::Http(http) => http_check(http, stream, configured).await,
+            ProbeKind::Http(http) => http_check(http, stream, configured).await.map_err(Failed::Answer),
         }
     };
     match tokio::time::timeout(policy.timeout, check).await {
-        Ok(Ok(())) => Outcome::Pass,
-        Ok(Err(reason)) => Outcome::fail(&format!("its health check failed: {reason}")),
-        Err(_) => Outcome::fail(&format!("its health check failed: no answer within {:?}", policy.timeout)),
+        Ok(Ok(())) => Ok(Outcome::Pass),
+        Ok(Err(Failed::Connect(error))) if is_local(&error) => Err(error),
+        Ok(Err(Failed::Connect(error))) => {
+            Ok(Outcome::fail(&format!("its health check failed: connect: {error}")))
+        }
+        Ok(Err(Failed::Answer(reason))) => Ok(Outcome::fail(&format!("its health check failed: {reason}"))),
+        Err(_) => {
+            Ok(Outcome::fail(&format!("its health check failed: no answer within {:?}", policy.timeout)))
+        }
     }
+}
+
+enum Failed {
+    Connect(io::Error),
+    Answer(String),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed::Connect(error)
+    }
+}
+
+/// Whether the error is about this side and says nothing about the other: no descriptors, no ports, no memory.
+fn is_local(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
 async fn http_check(probe: &HttpProbe, stream: TcpStream, configured: &Address) -> Result<(), String> {

@@ -2,11 +2,10 @@
 //!
 //! Owns their rhythm: the first round at once, then an interval with jitter, a shorter one while something is changing.
 
-use std::{sync::Arc, time::Instant};
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
-use arc_swap::ArcSwap;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::Duration,
 };
@@ -17,7 +16,7 @@ use super::{
     resolve::resolve,
 };
 use crate::{
-    fleet::{Address, Backend, Event, Fact, Health, Outcome, PoolView, Thresholds, View},
+    fleet::{Address, Backend, Event, Fact, Health, Outcome, PoolView, Thresholds},
     limits::PROBES_IN_FLIGHT,
     ring::MemberIndex,
 };
@@ -52,19 +51,13 @@ impl Watched {
 pub(super) fn start(
     watched: &[Watched],
     policies: &[WatchPolicy],
-    view: &Arc<ArcSwap<View>>,
     report: &mpsc::Sender<Event>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let in_flight = Arc::new(Semaphore::new(PROBES_IN_FLIGHT));
     for backend in watched {
         let policy = policies[backend.pool].clone();
-        let watch = Watch {
-            watched: backend.clone(),
-            view: view.clone(),
-            report: report.clone(),
-            in_flight: in_flight.clone(),
-        };
+        let watch = Watch { watched: backend.clone(), report: report.clone(), in_flight: in_flight.clone() };
         tasks.spawn(watch.run(policy));
     }
     tasks
@@ -72,7 +65,6 @@ pub(super) fn start(
 
 struct Watch {
     watched: Watched,
-    view: Arc<ArcSwap<View>>,
     report: mpsc::Sender<Event>,
     in_flight: Arc<Semaphore>,
 }
@@ -81,22 +73,30 @@ impl Watch {
     async fn run(self, policy: WatchPolicy) {
         let WatchPolicy { probe, resolve_interval } = policy;
         let Address::Name { host, port } = self.watched.backend.address.clone() else {
-            return self.probes(&probe).await;
+            let Address::Socket(address) = self.watched.backend.address else { return };
+            return self.probes(&probe, || Some(address)).await;
         };
         // The first look-up comes before the first probe, which would have nowhere to go.
-        self.look_up(&host, port).await;
+        // What it finds is probed from then on: the view may show it only later.
+        let (found, is_at) = watch::channel(self.look_up(&host, port).await);
         let look_ups = async {
             loop {
                 tokio::time::sleep(jittered(resolve_interval, 0.1)).await;
-                self.look_up(&host, port).await;
+                let last = self.look_up(&host, port).await;
+                found.send_if_modified(|at| last.is_some_and(|last| at.replace(last) != Some(last)));
             }
         };
-        tokio::join!(look_ups, self.probes(&probe));
+        tokio::join!(look_ups, self.probes(&probe, || *is_at.borrow()));
     }
 
-    async fn look_up(&self, host: &str, port: u16) {
+    /// Looks the name up, tells the result, and returns the first address.
+    async fn look_up(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        let mut first = None;
         let fact = match resolve(host, port).await {
-            Ok(addresses) => Fact::Resolved(addresses),
+            Ok(addresses) => {
+                first = addresses.first().copied();
+                Fact::Resolved(addresses)
+            }
             Err(error) => {
                 tracing::warn!(
                     backend = &*self.watched.backend.name,
@@ -108,35 +108,40 @@ impl Watch {
             }
         };
         self.tell(fact).await;
+        first
     }
 
-    async fn probes(&self, policy: &ProbePolicy) {
+    async fn probes(&self, policy: &ProbePolicy, address: impl Fn() -> Option<SocketAddr>) {
         if policy.kind == ProbeKind::Off {
             return;
         }
         let thresholds = Thresholds { rise: policy.rise, fall: policy.fall };
         let mut health = Health::Unproven;
         loop {
-            let outcome = self.one_probe(policy).await;
-            health = health.after(outcome.is_pass(), thresholds);
-            self.tell(Fact::Probed(outcome)).await;
+            match self.one_probe(policy, address()).await {
+                Ok(outcome) => {
+                    health = health.after(outcome.is_pass(), thresholds);
+                    self.tell(Fact::Probed(outcome)).await;
+                }
+                // It says nothing about the backend.
+                Err(error) => {
+                    let backend = &*self.watched.backend.name;
+                    tracing::error!(backend, %error, "can't probe: this machine or process is short of something");
+                }
+            }
             let changing = matches!(health, Health::Up { misses: 1.. } | Health::Down { passes: 1.. });
             let pause = if changing { policy.changing_interval } else { policy.interval };
             tokio::time::sleep(jittered(pause, policy.jitter)).await;
         }
     }
 
-    async fn one_probe(&self, policy: &ProbePolicy) -> Outcome {
+    async fn one_probe(&self, policy: &ProbePolicy, address: Option<SocketAddr>) -> io::Result<Outcome> {
         let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
-        let address = {
-            let view = self.view.load();
-            view.pools[self.watched.pool].member(self.watched.member).addresses.first().copied()
-        };
         let Some(address) = address else {
-            return Outcome::fail("its host name has no address");
+            return Ok(Outcome::fail("its host name has no address"));
         };
         let begun = Instant::now();
-        let outcome = probe(policy, address, &self.watched.backend.address).await;
+        let outcome = probe(policy, address, &self.watched.backend.address).await?;
         let cells = &self.watched.backend.probes;
         cells.took.observe(begun.elapsed());
         if outcome.is_pass() {
@@ -144,7 +149,7 @@ impl Watch {
         } else {
             cells.failed.bump()
         }
-        outcome
+        Ok(outcome)
     }
 
     async fn tell(&self, fact: Fact) {

@@ -204,7 +204,10 @@ async fn attempts(
                 failed = Some(end)
             }
             Outcome::Failed(end) => return refuse(client, record, body, refusal_for(Some(end))).await,
-            Outcome::Truncated => return After::Close,
+            Outcome::Truncated => {
+                record.ended = Ended::Truncated(progress.status.get().unwrap_or_default());
+                return After::Close;
+            }
             Outcome::ClientSlow => return refuse(client, record, body, Refusal::RequestTimeout).await,
             Outcome::Client(ClientFault::Gone) => {
                 record.ended = Ended::Cancelled;

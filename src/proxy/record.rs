@@ -7,7 +7,7 @@ use std::{fmt::Display, net::IpAddr, rc::Rc, time::Instant};
 
 use super::{Gateway, Held, key::Source};
 use crate::{
-    http1::RequestHead,
+    http1::{RequestHead, Version},
     ring::MemberIndex,
     tally::{Class, OffOwner, Refusal},
     telemetry::access::AccessLine,
@@ -45,6 +45,8 @@ pub(super) enum Ended {
     Cancelled,
     /// With a backend's answer.
     Answered(u16),
+    /// With the beginning of one.
+    Truncated(u16),
     /// With one of ours.
     Refused(Refusal),
 }
@@ -55,6 +57,7 @@ impl Record<'_> {
         let class = match self.ended {
             Ended::Cancelled => Class::Cancelled,
             Ended::Answered(status) => Class::of(status),
+            Ended::Truncated(_) => Class::Truncated,
             Ended::Refused(refusal) => Class::of(refusal.status()),
         };
         let Some(routed) = &self.routed else {
@@ -88,9 +91,9 @@ impl Record<'_> {
     }
 
     fn write_access_line(&self) {
-        let Some(log) = &self.gateway.plan.access_log else {
+        if !self.gateway.logs_access() {
             return;
-        };
+        }
         let routed = self.routed.as_ref();
         let pool = routed.map(|routed| &routed.view.pools[routed.pool]);
         let name = |member: Option<MemberIndex>| Some(&*pool?.member(member?).backend.name);
@@ -102,13 +105,14 @@ impl Record<'_> {
             version: self.head.version,
             status: match self.ended {
                 Ended::Cancelled => None,
-                Ended::Answered(status) => Some(status),
+                Ended::Answered(status) | Ended::Truncated(status) => Some(status),
                 Ended::Refused(refusal) => Some(refusal.status()),
             },
             refusal: match self.ended {
                 Ended::Refused(refusal) => Some(refusal.word()),
                 _ => None,
             },
+            truncated: matches!(self.ended, Ended::Truncated(_)),
             pool: pool.map(|pool| &*pool.pool.name),
             backend: name(routed.and_then(|routed| routed.member)),
             owner: name(routed.and_then(|routed| routed.owner)),
@@ -123,7 +127,37 @@ impl Record<'_> {
             sent: self.sent,
             request_id: self.request_id,
         };
-        log.write(&line);
+        self.gateway.log_access(&line);
+    }
+}
+
+impl Gateway {
+    /// Writes the access line of a request whose head was refused: there is little to say about it.
+    pub fn log_refused_head(&self, client: IpAddr, refusal: Refusal, request_id: &[u8], begun: Instant) {
+        if !self.logs_access() {
+            return;
+        }
+        self.log_access(&AccessLine {
+            client,
+            method: b"-",
+            authority: b"-",
+            path: b"-",
+            version: Version::Http11,
+            status: Some(refusal.status()),
+            refusal: Some(refusal.word()),
+            truncated: false,
+            pool: None,
+            backend: None,
+            owner: None,
+            off_owner: None,
+            key: None,
+            attempts: 0,
+            whole: begun.elapsed(),
+            first_byte: None,
+            received: 0,
+            sent: 0,
+            request_id,
+        });
     }
 }
 

@@ -50,7 +50,7 @@ async fn turn(house: &House, client: &mut ClientEnd) -> bool {
     let after = match read_head(house, client, &mut head, begun).await {
         Ok(()) => exchange(&house.gateway, client, &head, begun).await,
         Err(End::Silent) => After::Close,
-        Err(End::Refused(refusal)) => refuse(house, client, refusal).await,
+        Err(End::Refused(refusal)) => refuse(house, client, refusal, begun).await,
     };
     house.gateway.give_head(head);
     match after {
@@ -166,13 +166,14 @@ fn refusal_of(error: HeadError) -> Refusal {
 }
 
 /// Answers a head that is not a request. Where the next one would begin is not known, so it is the last.
-async fn refuse(house: &House, client: &mut ClientEnd, refusal: Refusal) -> After {
+async fn refuse(house: &House, client: &mut ClientEnd, refusal: Refusal, begun: Instant) -> After {
     house.gateway.cells.refusals.at(refusal as usize).bump();
     let id = RequestId::new(house.gateway.random());
     let mut out = house.gateway.buffers.output();
     let head_only = client.input.filled().starts_with(b"HEAD ");
     write_refusal(&mut out, refusal, &id.0, head_only, "connection: close\r\n");
     let written = write_bounded(client, &out).await;
+    house.gateway.log_refused_head(client.peer.ip(), refusal, &id.0, begun);
     house.gateway.buffers.recycle(out);
     if written { After::Linger } else { After::Close }
 }

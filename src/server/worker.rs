@@ -111,6 +111,8 @@ impl Worker {
                 sleepers: RefCell::default(),
                 guests: Cell::new(0),
             });
+            let lines = house.clone();
+            runtime.spawn_local(async move { lines.gateway.hand_access_lines_over().await });
             runtime.block_on(run(&house, arrivals, phase, &load));
             house.gateway.upstreams.close_all();
         })?;

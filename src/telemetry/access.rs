@@ -1,18 +1,21 @@
 //! The access log: one line a request, for people and programs.
 //!
-//! Owns the form of a line and the thread that writes it. Never delays a request: a line that finds the queue full is
-//! dropped and counted. What a client sent can't break a line or a terminal: all but printable ASCII is escaped.
+//! Owns the form of a line and the thread that writes it. Never delays a request: lines that find too many waiting are
+//! dropped and counted, and so are those that can't be written. What a client sent can't break a line or a terminal: all but printable ASCII is escaped.
 
 use std::{
+    borrow::Cow,
+    cell::RefCell,
     fmt::{self, Display, Write as _},
     fs::OpenOptions,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
+    mem,
     net::IpAddr,
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
@@ -20,7 +23,11 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{http1::Version, limits::LOG_FIELD_BYTES, ring::Place};
+use crate::{
+    http1::Version,
+    limits::{ACCESS_BATCH_BYTES, ACCESS_FINISH, LOG_FIELD_BYTES},
+    ring::Place,
+};
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +97,8 @@ pub struct AccessLine<'a> {
     pub status: Option<u16>,
     /// Why the answer is one of ours.
     pub refusal: Option<&'static str>,
+    /// The answer broke off in the middle.
+    pub truncated: bool,
     /// The pool.
     pub pool: Option<&'a str>,
     /// The backend tried last.
@@ -114,19 +123,44 @@ pub struct AccessLine<'a> {
     pub request_id: &'a [u8],
 }
 
-/// The sending side, shared by all workers.
+/// What all workers share of the log.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     format: AccessFormat,
     key: KeyInLog,
-    queue: SyncSender<String>,
-    dropped: Arc<AtomicU64>,
+    queue: SyncSender<Batch>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    /// Lines that wait for the writer.
+    waiting: AtomicUsize,
+    waiting_max: usize,
+    /// Lines that were lost: nobody took them in time, or they could not be written.
+    dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Batch {
+    bytes: Vec<u8>,
+    lines: usize,
+}
+
+/// A worker's own end of the log: lines are collected here and handed to the writer many at a time, because each hand-over may
+/// wake its thread.
+#[derive(Debug)]
+pub struct AccessLines {
+    log: AccessLog,
+    batch: RefCell<Batch>,
 }
 
 /// The writing thread. It ends when the last [`AccessLog`] is dropped and all lines are written.
 #[derive(Debug)]
 pub struct AccessWriter {
     thread: JoinHandle<()>,
+    /// Closed by the thread's end.
+    ended: Receiver<()>,
 }
 
 impl AccessLog {
@@ -139,131 +173,197 @@ impl AccessLog {
             Some(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
             None => Box::new(io::stdout()),
         };
-        let (queue, lines) = sync_channel(policy.queue_lines);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let log = AccessLog { format: policy.format, key: policy.key, queue, dropped: dropped.clone() };
-        let thread = std::thread::Builder::new()
-            .name("ringway-access".into())
-            .spawn(move || write_lines(target, &lines, &dropped))?;
-        Ok((log, AccessWriter { thread }))
+        // The bound is on lines. No batch is empty, so there are never more batches than lines.
+        let (queue, batches) = sync_channel(policy.queue_lines);
+        let (alive, ended) = sync_channel(0);
+        let counts = Arc::new(Counts {
+            waiting: AtomicUsize::new(0),
+            waiting_max: policy.queue_lines,
+            dropped: AtomicU64::new(0),
+        });
+        let log = AccessLog { format: policy.format, key: policy.key, queue, counts: counts.clone() };
+        let thread = std::thread::Builder::new().name("ringway-access".into()).spawn(move || {
+            let _alive: SyncSender<()> = alive;
+            write_lines(target, &batches, &counts);
+        })?;
+        Ok((log, AccessWriter { thread, ended }))
     }
 
-    /// Hands a line to the writer, or drops it.
-    pub fn write(&self, line: &AccessLine<'_>) {
-        let text = match self.format {
-            AccessFormat::Json => json(line, self.key),
-            AccessFormat::Common => common(line),
-        };
-        if self.queue.try_send(text).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
+    /// A worker's end.
+    pub fn lines(&self) -> AccessLines {
+        AccessLines { log: self.clone(), batch: RefCell::new(Batch { bytes: Vec::new(), lines: 0 }) }
+    }
+
+    /// Lines lost so far.
+    pub fn dropped(&self) -> u64 {
+        self.counts.dropped.load(Relaxed)
+    }
+}
+
+impl AccessLines {
+    /// Adds a line. `true`: it is the first of its batch, and somebody must call [`AccessLines::hand_over`] before long.
+    pub fn add(&self, line: &AccessLine<'_>) -> bool {
+        let mut batch = self.batch.borrow_mut();
+        match self.log.format {
+            AccessFormat::Json => json(line, self.log.key, &mut batch.bytes),
+            AccessFormat::Common => common(line, &mut batch.bytes),
+        }
+        batch.lines += 1;
+        let (is_first, is_full) = (batch.lines == 1, batch.bytes.len() >= ACCESS_BATCH_BYTES);
+        drop(batch);
+        if is_full {
+            self.hand_over();
+        }
+        is_first && !is_full
+    }
+
+    /// Hands what was collected to the writer, or drops it if too much is waiting there.
+    pub fn hand_over(&self) {
+        let mut batch = self.batch.borrow_mut();
+        if batch.lines == 0 {
+            return;
+        }
+        let (lines, counts) = (batch.lines, &self.log.counts);
+        let has_room = counts.waiting.fetch_add(lines, Relaxed) + lines <= counts.waiting_max;
+        let bytes = if has_room { mem::take(&mut batch.bytes) } else { Vec::new() };
+        batch.lines = 0;
+        if !has_room || self.log.queue.try_send(Batch { bytes, lines }).is_err() {
+            batch.bytes.clear();
+            counts.waiting.fetch_sub(lines, Relaxed);
+            counts.dropped.fetch_add(lines as u64, Relaxed);
         }
     }
+}
 
-    /// Lines dropped so far.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
+impl Drop for AccessLines {
+    fn drop(&mut self) {
+        self.hand_over();
     }
 }
 
 impl AccessWriter {
-    /// Waits until all lines are written.
+    /// Waits until all lines are written, but not for ever: whoever reads them may have stopped reading.
     pub fn finish(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the access log's writer panicked");
+        match self.ended.recv_timeout(ACCESS_FINISH) {
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::error!("the access log takes no more lines: those that wait are lost");
+            }
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                if self.thread.join().is_err() {
+                    tracing::error!("the access log's writer panicked");
+                }
+            }
         }
     }
 }
 
-fn write_lines(target: Box<dyn Write + Send>, lines: &Receiver<String>, dropped: &AtomicU64) {
-    let mut out = BufWriter::with_capacity(64 * 1024, target);
+fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, counts: &Counts) {
     let (mut told, mut told_at) = (0, Instant::now());
-    let mut broken = false;
-    while let Ok(line) = lines.recv() {
-        let mut next = Some(line);
-        while let Some(line) = next {
-            let written = out.write_all(line.as_bytes());
+    let mut is_broken = false;
+    while let Ok(Batch { bytes, lines }) = batches.recv() {
+        let written = target.write_all(&bytes).and_then(|()| target.flush());
+        counts.waiting.fetch_sub(lines, Relaxed);
+        match &written {
             // Said once: a full disk would otherwise fill the log about the log.
-            if let (Err(error), false) = (&written, broken) {
-                tracing::error!(%error, "the access log can't be written");
-            }
-            broken = written.is_err();
-            next = lines.try_recv().ok();
+            Err(error) if !is_broken => tracing::error!(%error, "the access log can't be written"),
+            Ok(()) if is_broken => tracing::info!("the access log can be written again"),
+            _ => {}
         }
-        broken |= out.flush().is_err();
-        let now_dropped = dropped.load(Relaxed);
-        if now_dropped > told && told_at.elapsed() > Duration::from_secs(10) {
-            tracing::warn!(lines = now_dropped - told, "access lines dropped: the writer can't keep up");
-            (told, told_at) = (now_dropped, Instant::now());
+        is_broken = written.is_err();
+        if is_broken {
+            counts.dropped.fetch_add(lines as u64, Relaxed);
+        }
+        let dropped = counts.dropped.load(Relaxed);
+        if dropped > told && told_at.elapsed() > Duration::from_secs(10) {
+            tracing::warn!(lines = dropped - told, "access lines lost");
+            (told, told_at) = (dropped, Instant::now());
         }
     }
 }
 
 #[derive(Serialize)]
 struct JsonLine<'a> {
-    time: String,
+    time: Shown<humantime::Rfc3339Timestamp>,
     client: IpAddr,
-    method: String,
-    host: String,
-    path: String,
+    method: Cow<'a, str>,
+    host: Cow<'a, str>,
+    path: Cow<'a, str>,
     version: &'static str,
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<&'static str>,
+    #[serde(skip_serializing_if = "is_false")]
+    truncated: bool,
     pool: Option<&'a str>,
     backend: Option<&'a str>,
     owner: Option<&'a str>,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key_source: Option<String>,
+    key_source: Option<Shown<&'a dyn Display>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
+    key: Option<Cow<'a, str>>,
     attempts: u32,
     duration_ms: f64,
     first_byte_ms: Option<f64>,
     received_bytes: u64,
     sent_bytes: u64,
-    request_id: String,
+    request_id: Cow<'a, str>,
 }
 
-fn json(line: &AccessLine<'_>, key: KeyInLog) -> String {
+/// Written as text, without a string in between.
+struct Shown<T>(T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn json(line: &AccessLine<'_>, key: KeyInLog, out: &mut Vec<u8>) {
     let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
     let shown = match key {
-        KeyInLog::Hashed => line.key.map(|(_, key)| format!("{:016x}", Place::of(key).0)),
-        KeyInLog::Plain => line.key.map(|(_, key)| escape(key)),
+        KeyInLog::Hashed => line.key.map(|(_, key)| Cow::Owned(format!("{:016x}", Place::of(key).0))),
+        KeyInLog::Plain => line.key.map(|(_, key)| text(key)),
         KeyInLog::Omit => None,
     };
     let line = JsonLine {
-        time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        time: Shown(humantime::format_rfc3339_millis(SystemTime::now())),
         client: line.client,
-        method: escape(line.method),
-        host: escape(line.authority),
-        path: escape(line.path),
+        method: text(line.method),
+        host: text(line.authority),
+        path: text(line.path),
         version: version(line.version),
         status: line.status,
         refusal: line.refusal,
+        truncated: line.truncated,
         pool: line.pool,
         backend: line.backend,
         owner: line.owner,
         reason: line.off_owner.unwrap_or("owner"),
-        key_source: line.key.map(|(source, _)| source.to_string()),
+        key_source: line.key.map(|(source, _)| Shown(source)),
         key: shown,
         attempts: line.attempts,
         duration_ms: millis(line.whole),
         first_byte_ms: line.first_byte.map(millis),
         received_bytes: line.received,
         sent_bytes: line.sent,
-        request_id: escape(line.request_id),
+        request_id: text(line.request_id),
     };
-    let mut text = serde_json::to_string(&line).expect("strings and numbers are always JSON");
-    text.push('\n');
-    text
+    serde_json::to_writer(&mut *out, &line).expect("a vector takes all that is written");
+    out.push(b'\n');
 }
 
-fn common(line: &AccessLine<'_>) -> String {
+fn common(line: &AccessLine<'_>, out: &mut Vec<u8>) {
     let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let status = line.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-    format!(
-        "{} - - [{}] \"{} {} {}\" {status} {}\n",
+    writeln!(
+        out,
+        "{} - - [{}] \"{} {} {}\" {status} {}",
         line.client,
         common_time(&time),
         escape(line.method),
@@ -271,6 +371,7 @@ fn common(line: &AccessLine<'_>) -> String {
         version(line.version),
         line.sent
     )
+    .expect("a vector takes all that is written");
 }
 
 fn version(version: Version) -> &'static str {
@@ -278,6 +379,25 @@ fn version(version: Version) -> &'static str {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
     }
+}
+
+/// Printable ASCII as it is, all else as `\xNN`, cut at a bound. Quotes and backslashes are left to JSON.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    let cut = &bytes[..bytes.len().min(LOG_FIELD_BYTES)];
+    if cut.len() == bytes.len() && bytes.iter().all(|b| (b' '..=b'~').contains(b)) {
+        return String::from_utf8_lossy(bytes);
+    }
+    let mut out = String::with_capacity(cut.len() + 16);
+    for &b in cut {
+        match b {
+            b' '..=b'~' => out.push(b as char),
+            _ => write!(out, "\\x{b:02x}").expect("a string takes all that is written"),
+        }
+    }
+    if cut.len() < bytes.len() {
+        out.push_str("...");
+    }
+    Cow::Owned(out)
 }
 
 /// `2026-11-21T10:26:20Z` as `21/Nov/2026:10:26:20 +0000`.
@@ -288,23 +408,9 @@ fn common_time(time: &str) -> String {
     format!("{}/{month}/{}:{} +0000", &time[8..10], &time[..4], &time[11..19])
 }
 
-/// Printable ASCII as it is, all else as `\xNN`; quotes and backslashes escaped; cut at a bound.
+/// The same for the common format, where quotes and backslashes are escaped here.
 fn escape(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len().min(LOG_FIELD_BYTES));
-    for &b in bytes.iter().take(LOG_FIELD_BYTES) {
-        match b {
-            b'"' | b'\\' => {
-                out.push('\\');
-                out.push(b as char);
-            }
-            b' '..=b'~' => out.push(b as char),
-            _ => write!(out, "\\x{b:02x}").expect("a string takes all that is written"),
-        }
-    }
-    if bytes.len() > LOG_FIELD_BYTES {
-        out.push_str("...");
-    }
-    out
+    text(bytes).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]

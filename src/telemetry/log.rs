@@ -1,8 +1,14 @@
 //! The set-up of the program's own log, on standard error.
+//!
+//! Owns the thread that writes it. Nobody who logs waits for whoever reads: lines that find too many waiting are dropped,
+//! because a log reader that hangs must not stop probes or requests.
 
 use std::{fmt as std_fmt, io::IsTerminal};
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::limits::LOG_QUEUE_LINES;
 
 /// The form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,26 +37,31 @@ pub struct LogPolicy {
     pub format: LogFormat,
 }
 
-/// Starts the log. Once in a process; a second call changes nothing.
+/// Starts the log. Once in a process; a second call changes nothing. Lines that wait are written when the guard is dropped,
+/// within a second.
 ///
 /// # Errors
 /// The level is not a list of filter directives.
-pub fn start(policy: &LogPolicy) -> Result<(), String> {
+pub fn start(policy: &LogPolicy) -> Result<WorkerGuard, String> {
     let filter = EnvFilter::try_new(&policy.level).map_err(|error| error.to_string())?;
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LOG_QUEUE_LINES)
+        .thread_name("ringway-log")
+        .finish(std::io::stderr());
     let registry = tracing_subscriber::registry().with(filter);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let started = match policy.format {
         LogFormat::Human => {
-            let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
+            let layer = fmt::layer().with_writer(writer).with_ansi(colour).with_target(false);
             registry.with(layer).try_init()
         }
         LogFormat::Json => {
-            let layer =
-                fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).with_target(false);
+            let layer = fmt::layer().with_writer(writer).json().flatten_event(true).with_target(false);
             registry.with(layer).try_init()
         }
     };
     // Only the first proxy in a process can have the log; that is the tests' case alone.
     drop(started);
-    Ok(())
+    Ok(guard)
 }

@@ -17,7 +17,7 @@ async fn lines_of(format: &str, key: &str) -> (Vec<String>, String) {
     bad.answer().await;
     drop((client, bad));
     let read = || std::fs::read_to_string(&file).unwrap_or_default();
-    eventually("two lines", || read().lines().count() >= 2).await;
+    eventually("three lines", || read().lines().count() >= 3).await;
     proxy.stop().await;
     (read().lines().map(str::to_owned).collect(), read())
 }
@@ -26,10 +26,10 @@ async fn lines_of(format: &str, key: &str) -> (Vec<String>, String) {
 async fn json_lines_are_json_and_printable() {
     let (lines, text) = lines_of("json", "hashed").await;
     assert!(text.bytes().all(|b| b == b'\n' || (b' '..=b'~').contains(&b)), "{text}");
-    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert_eq!(lines.len(), 3, "{lines:#?}");
     let odd: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-    assert_eq!(odd["path"], "/a\\\"b\\xc2\\x9b");
-    let plain: serde_json::Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(odd["path"], "/a\"b\\xc2\\x9b");
+    let plain: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
     assert_eq!(plain["path"], "/plain");
     assert_eq!(plain["status"], 200);
     assert_eq!(
@@ -41,12 +41,27 @@ async fn json_lines_are_json_and_printable() {
     assert_eq!(plain["key"], format!("{:016x}", ringway::ring::Place::of(b"/plain").0));
     assert!(plain["request_id"].as_str().unwrap().len() == 32);
     assert!(!text.contains("secret"));
+    let refused: serde_json::Value = serde_json::from_str(&lines[2]).unwrap();
+    assert_eq!((&refused["status"], &refused["refusal"]), (&400.into(), &"malformed".into()));
+    assert!(refused["request_id"].as_str().unwrap().len() == 32);
 }
 
 #[tokio::test]
 async fn the_common_format_is_as_tools_know_it() {
     let (lines, _) = lines_of("common", "omit").await;
-    let line = lines.last().unwrap();
+    let line = &lines[1];
     assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
     assert!(line.ends_with("\"GET /plain HTTP/1.1\" 200 3"), "{line}");
+}
+
+#[tokio::test]
+async fn lines_that_can_t_be_written_are_counted() {
+    let origin = Origin::named("one").await;
+    let rest = "[access_log]\nformat = \"json\"\nfile = \"/dev/full\"\n";
+    let proxy = Proxy::start(&configuration(&[&origin], "", rest)).await;
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..10 {
+        client.get("/", "").await;
+    }
+    proxy.counts("ringway_access_log_dropped_lines_total", &[], 10.0).await;
 }

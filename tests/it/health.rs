@@ -152,3 +152,17 @@ async fn a_host_name_that_does_not_resolve_takes_no_requests_and_does_not_block_
     proxy.sees("ghost", Standing::Unresolved).await;
     assert!(proxy.metric("ringway_off_owner_requests_total", &["reason=\"owner_unresolved\""]).await > 0.0);
 }
+
+#[tokio::test]
+async fn a_backend_with_a_host_name_serves_from_the_first_request_on() {
+    let origin = Origin::named("one").await;
+    let port = origin.address.port();
+    for _ in 0..5 {
+        let text = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+             [pools.p]\nkey = [\"path\"]\nbackends = [\"localhost:{port}\"]\n"
+        );
+        let proxy = Proxy::start(&text).await;
+        assert_eq!(get(proxy.address, "/", "").await.status, 200);
+    }
+}
