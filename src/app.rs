@@ -18,7 +18,7 @@ use crate::{
     control::{Control, WatchPolicy, probe::ProbeKind},
     fleet::{self, Fleet, Thresholds, View},
     proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
-    server::{Acceptor, Admission, Door, Listener, Phase, ServerPolicy, Worker},
+    server::{Admission, Entrance, Listener, Phase, ServerPolicy, Worker},
     tally::{ListenerCells, WorkerCells},
     telemetry::{
         access::{AccessLog, AccessWriter},
@@ -82,7 +82,6 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     proven: watch::Receiver<bool>,
     policy: ServerPolicy,
-    acceptor: Acceptor,
     workers: Vec<Worker>,
     /// Closed once all workers have ended.
     workers_ended: mpsc::Receiver<()>,
@@ -114,8 +113,8 @@ impl Running {
     pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         let Loaded { config, public, .. } = loaded;
         let token = read_token(&config)?;
-        let bound = bind(&config)?;
         let worker_count = worker_count(&config.server);
+        let bound = bind(&config, worker_count)?;
         let mut fleet = make_fleet(&config, worker_count)?;
         let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
         let access = config.access_log.as_ref().map(AccessLog::open).transpose();
@@ -132,7 +131,11 @@ impl Running {
         );
         let plan = Arc::new(make_plan(&config, access_log.clone()));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
-        let (workers, doors, workers_ended) = start_workers(&config, &plan, &view, &cells, &phase_seen)?;
+        let names = bound.listeners.iter().map(|listener| listener.name.clone()).collect();
+        let addresses = bound.listeners.iter().map(|listener| listener.address).collect();
+        let entrances =
+            Entrance::for_workers(worker_count, bound.listeners, &Arc::new(admission), &proven, &phase_seen);
+        let (workers, workers_ended) = start_workers(&config, &plan, &view, &cells, &phase_seen, entrances)?;
         let config_loaded = SystemTime::now();
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());
@@ -141,13 +144,12 @@ impl Running {
         let metrics = Metrics::new(Sources {
             view: view.clone(),
             workers: cells,
-            listeners: bound.listeners.iter().map(|listener| listener.name.clone()).collect(),
+            listeners: names,
             listener_cells,
             access_log,
             config_loaded,
             ready: Box::new(is_ready),
         })?;
-        let addresses = bound.listeners.iter().map(|listener| listener.address).collect();
         let admin = bound.admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let state = State {
             view: view.clone(),
@@ -160,8 +162,6 @@ impl Running {
             token,
         };
         let admin_thread = bound.admin.map(|socket| Admin::start(socket, state)).transpose()?;
-        let acceptor =
-            Acceptor::start(bound.listeners, doors, Arc::new(admission), proven.clone(), phase_seen.clone())?;
         let control = Control::start(fleet, watch_policies, view.clone(), proven_sender, phase_seen)?;
         Ok(Running {
             listeners: addresses,
@@ -170,7 +170,6 @@ impl Running {
             phase,
             proven,
             policy: config.server,
-            acceptor,
             workers,
             workers_ended,
             control,
@@ -207,7 +206,6 @@ impl Running {
             () = hurry => false,
         };
         self.phase.send_replace(Phase::Stopping);
-        self.acceptor.join();
         self.workers.into_iter().for_each(Worker::join);
         self.control.join();
         if let Some(admin) = self.admin_thread {
@@ -233,8 +231,8 @@ fn worker_count(policy: &ServerPolicy) -> usize {
     }
 }
 
-/// Workers, the doors to them, and a channel that closes when the last of them has ended.
-type Workers = (Vec<Worker>, Vec<Door>, mpsc::Receiver<()>);
+/// Workers, and a channel that closes when the last of them has ended.
+type Workers = (Vec<Worker>, mpsc::Receiver<()>);
 
 fn start_workers(
     config: &Config,
@@ -242,18 +240,17 @@ fn start_workers(
     view: &Arc<ArcSwap<View>>,
     cells: &[Arc<WorkerCells>],
     phase: &watch::Receiver<Phase>,
+    entrances: Vec<Entrance>,
 ) -> io::Result<Workers> {
     let client = Arc::new(config.client.clone());
     let (alive, ended) = mpsc::channel(1);
-    let (mut workers, mut doors) = (Vec::new(), Vec::new());
-    for (number, cells) in cells.iter().enumerate() {
+    let mut workers = Vec::new();
+    for ((number, cells), entrance) in cells.iter().enumerate().zip(entrances) {
         let (plan, view, cells, alive) = (plan.clone(), view.clone(), cells.clone(), alive.clone());
         let gateway = move || (Gateway::new(number, plan, view, cells), alive);
-        let (worker, door) = Worker::start(number, gateway, client.clone(), phase.clone())?;
-        workers.push(worker);
-        doors.push(door);
+        workers.push(Worker::start(number, gateway, client.clone(), phase.clone(), entrance)?);
     }
-    Ok((workers, doors, ended))
+    Ok((workers, ended))
 }
 
 fn no_access_log(config: &Config, error: io::Error) -> StartError {
@@ -271,11 +268,11 @@ fn read_token(config: &Config) -> Result<Option<String>, StartError> {
     })
 }
 
-fn bind(config: &Config) -> Result<Bound, StartError> {
+fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
     let mut listeners = Vec::with_capacity(config.listeners.len());
     for policy in &config.listeners {
         let what = format!("listener {:?}", policy.name);
-        let bound = Listener::bind(policy);
+        let bound = Listener::bind(policy, workers);
         listeners.push(bound.map_err(|error| StartError::Bind { address: policy.address, what, error })?);
     }
     let bind_admin = |address| {

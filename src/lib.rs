@@ -14,7 +14,7 @@
 //!    probes ──────┤  Event ──►  control ──► Fleet::apply ──► Arc<View> ──► published
 //!    resolver ────┘              (one task, the only writer)                   │ read only
 //!                                                                             ▼
-//!    listener ──► accept ──► worker threads: one runtime each, nothing shared on the way
+//!    listeners ──► worker threads: one runtime each, nothing shared on the way
 //!                            request ─► key ─► owners in ring order ─► attempt ─► answer
 //! ```
 //!

@@ -45,7 +45,7 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// A connection that is idle while the proxy drains gets this long for a request that is already under way.
 pub const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
-/// Connections waiting between the accepting thread and one worker.
+/// Connections that other workers have accepted for a worker and that wait for it.
 pub const HANDOVER_QUEUE: usize = 1024;
 
 /// Connections that the kernel holds for us before they are accepted (capped by `net.core.somaxconn`).

@@ -11,7 +11,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use tokio::sync::watch;
 
-pub use accept::{Acceptor, Door, Listener};
+pub use accept::{Entrance, Listener};
 pub use admission::Admission;
 pub use worker::Worker;
 

@@ -15,7 +15,7 @@ use std::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The names of the threads that serve requests.
-const SERVING: [&str; 2] = ["ringway-work-0", "ringway-accept"];
+const SERVING: [&str; 1] = ["ringway-work-0"];
 
 /// `epoll_wait`, `epoll_pwait` and `epoll_pwait2`, as `/proc` numbers them.
 const SLEEPS: &[&str] = if cfg!(target_arch = "x86_64") { &["232", "281", "441"] } else { &["22", "441"] };

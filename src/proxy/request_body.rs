@@ -98,6 +98,10 @@ impl RequestBody {
                     let data = &input.filled()[..n];
                     write_payload(self.framing, data, out);
                     if self.keeps_all && self.kept.len() + n <= self.keep_bound {
+                        // Once, for a body of known length: growing would copy it again and again.
+                        if let (0, Framing::Length(length)) = (self.kept.len(), self.framing) {
+                            self.kept.reserve_exact(length as usize);
+                        }
                         self.kept.extend_from_slice(data);
                     } else {
                         self.keeps_all = false;

@@ -50,8 +50,9 @@ impl Admission {
         load: &Arc<AtomicUsize>,
     ) -> Result<Permit, Rejected> {
         let address = address.to_canonical();
-        // One thread accepts, so between the look and the count nothing can come in.
-        if self.open.load(Relaxed) >= self.max {
+        // Counted first: all workers accept, and between a look and a count another could come in.
+        if self.open.fetch_add(1, Relaxed) >= self.max {
+            self.open.fetch_sub(1, Relaxed);
             self.reject(listener, Rejected::Full);
             return Err(Rejected::Full);
         }
@@ -60,12 +61,12 @@ impl Admission {
             let count = by_address.entry(address).or_insert(0);
             if *count >= max {
                 drop(by_address);
+                self.open.fetch_sub(1, Relaxed);
                 self.reject(listener, Rejected::AddressFull);
                 return Err(Rejected::AddressFull);
             }
             *count += 1;
         }
-        self.open.fetch_add(1, Relaxed);
         load.fetch_add(1, Relaxed);
         self.listeners[listener].accepted.fetch_add(1, Relaxed);
         self.listeners[listener].open.fetch_add(1, Relaxed);

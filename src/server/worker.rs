@@ -1,35 +1,28 @@
 //! A worker: one thread, one runtime, and everything that its connections need, shared with nobody.
 //!
-//! Owns its connections' tasks and their end. Never accepts, never probes, never answers an operator.
+//! Owns its connections' tasks and their end. Never probes, never answers an operator.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
+    net::SocketAddr,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::Waker,
     thread::JoinHandle,
     time::Instant,
 };
 
-use tokio::{
-    runtime::LocalRuntime,
-    sync::{mpsc, watch},
-};
+use tokio::{net::TcpStream, runtime::LocalRuntime, sync::watch};
 
 use super::{
     ClientPolicy, Phase,
-    accept::{Accepted, Door},
+    accept::{Accepted, Entrance},
+    admission::Permit,
     connection,
 };
-use crate::{
-    limits::{HANDOVER_QUEUE, SWEEP},
-    proxy::Gateway,
-};
+use crate::{limits::SWEEP, proxy::Gateway};
 
 /// A running worker.
 #[derive(Debug)]
@@ -80,7 +73,7 @@ impl House {
 
 impl Worker {
     /// Starts worker number `number`. `gateway` is made on its thread, where it stays, together with a token that is
-    /// dropped when the thread ends. Connections come in through the door; when the last of its clones is gone, none will.
+    /// dropped when the thread ends. Connections come in through the entrance.
     ///
     /// # Errors
     /// No thread or no runtime can be had.
@@ -89,10 +82,8 @@ impl Worker {
         gateway: impl FnOnce() -> (Gateway, T) + Send + 'static,
         policy: Arc<ClientPolicy>,
         phase: watch::Receiver<Phase>,
-    ) -> io::Result<(Worker, Door)> {
-        let (queue, arrivals) = mpsc::channel(HANDOVER_QUEUE);
-        let load = Arc::new(AtomicUsize::new(0));
-        let door = Door { queue, load: load.clone() };
+        entrance: Entrance,
+    ) -> io::Result<Worker> {
         let (told, started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(format!("ringway-work-{number}")).spawn(move || {
             let runtime =
@@ -113,11 +104,11 @@ impl Worker {
             });
             let lines = house.clone();
             runtime.spawn_local(async move { lines.gateway.hand_access_lines_over().await });
-            runtime.block_on(run(&house, arrivals, phase, &load));
+            runtime.block_on(run(&house, entrance, phase));
             house.gateway.upstreams.close_all();
         })?;
         started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker's thread ended at once")))?;
-        Ok((Worker { thread }, door))
+        Ok(Worker { thread })
     }
 
     /// Waits for its end: when it drains and its last connection is closed, or when it is told to stop.
@@ -128,12 +119,8 @@ impl Worker {
     }
 }
 
-async fn run(
-    house: &Rc<House>,
-    mut arrivals: mpsc::Receiver<Accepted>,
-    mut phase: watch::Receiver<Phase>,
-    load: &AtomicUsize,
-) {
+async fn run(house: &Rc<House>, entrance: Entrance, mut phase: watch::Receiver<Phase>) {
+    let (mut arrivals, load) = entrance.open(house);
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut open = true;
@@ -147,8 +134,8 @@ async fn run(
         }
         tokio::select! {
             accepted = arrivals.recv(), if open => match accepted {
-                Some(accepted) => admit(house, accepted),
-                // The accepting thread is gone, and with it the last sender.
+                Some(accepted) => take_in(house, accepted),
+                // No worker accepts any more.
                 None => open = false,
             },
             changed = phase.changed() => if changed.is_err() { return },
@@ -166,14 +153,20 @@ async fn connection_ended(open: bool) {
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
 }
 
-fn admit(house: &Rc<House>, accepted: Accepted) {
+/// A connection that another worker has accepted.
+fn take_in(house: &Rc<House>, accepted: Accepted) {
     let Accepted { stream, peer, permit } = accepted;
+    match tokio::net::TcpStream::from_std(stream) {
+        Ok(stream) => admit(house, stream, peer, permit),
+        Err(error) => tracing::warn!(%error, "a connection can't be watched"),
+    }
+}
+
+/// Serves a connection, from now on.
+pub(super) fn admit(house: &Rc<House>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
     let house = house.clone();
     tokio::task::spawn_local(async move {
         let _permit = permit;
-        match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => connection::serve(house, stream, peer).await,
-            Err(error) => tracing::warn!(%error, "a connection can't be watched"),
-        }
+        connection::serve(house, stream, peer).await;
     });
 }
