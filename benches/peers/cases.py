@@ -1,23 +1,12 @@
-"""The cases, and one round of each against one running proxy.
+"""The cases: which traffic, which backends, which settings.
 
-Never starts proxies and never prints. Start at `CASES`.
+Never runs anything. Start at `CASES`.
 """
 
-import http.client
-import json
-import select
-import socket
-import subprocess
-import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from counters import Usage, memory_kib
-from processes import BACKENDS, Failed, fetch
-
-LOAD = Path(__file__).resolve().parent / "load.lua"
-PATHS = 10_000
-WRK_TIMEOUT_SECONDS = 10
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+NO_LOG = {"pingora": "it has no access log of its own"}
 
 
 @dataclass(frozen=True)
@@ -29,120 +18,71 @@ class Case:
     connections: int
     body: int
     about: str
+    # "load" and "open" count per request; "idle" and "growth" memory; "syscalls" system calls by name.
+    kind: str = "load"
+    # wrk, or the bench's own generator: it makes new connections, a fixed rate, or a fixed number of requests.
+    wrk: bool = True
+    # Distinct paths asked for in turn. Fewer where each request carries a large body, since all are made beforehand.
+    paths: int = 10_000
+    upload: int = 0
+    headers: int = 0
+    new_connections: bool = False
+    count: int = 0
+    quick_count: int = 0
+    backends: int = 4
+    dead: int = 0
+    log: bool = False
+    silent: bool = False
+    share: float = 0.0
+    # Idle connections a proxy may keep to its backends, for those that bound them.
+    pool: int = 1024
+    # Only these proxies; empty means those chosen.
+    only: tuple = ()
+    # Who can't do it, and why.
+    without: dict = field(default_factory=dict)
+
+
+def small(name, connections, about, **more):
+    """A case of GET requests with answers of 100 bytes."""
+    return Case(name, more.pop("prefix", "/small/"), connections, 100, about, **more)
 
 
 CASES = {case.name: case for case in (
-    Case("small-64", "/small/", 64, 100, "GET, 100-byte answers, 64 connections"),
-    Case("small-512", "/small/", 512, 100, "GET, 100-byte answers, 512 connections"),
-    Case("body-64k", "/64k/", 64, 64 << 10, "GET, 64 KiB answers, 64 connections"),
-    Case("body-1m", "/1m/", 16, 1 << 20, "GET, 1 MiB answers, 16 connections"),
-    Case("idle", "/small/", 2000, 100, "memory per idle keep-alive connection after one request"),
+    small("small-1", 1, "GET, 100-byte answers, 1 connection"),
+    small("small-64", 64, "GET, 100-byte answers, 64 connections"),
+    small("small-512", 512, "GET, 100-byte answers, 512 connections"),
+    small("small-4096", 4096, "GET, 100-byte answers, 4096 connections", pool=8192, wrk=False),
+    small("new-connection", 64, "GET, 100-byte answers, a new connection for each request, 64 at once", wrk=False,
+          new_connections=True),
+    small("headers-30", 64, "GET, 100-byte answers, 30 more headers in each direction, 64 connections",
+          prefix="/headers/", headers=30),
+    small("backend-closes", 64, "GET, 100-byte answers, backends close after each answer, 64 connections",
+          prefix="/close/"),
+    small("one-key", 64, "GET, 100-byte answers, all for one path, 64 connections", paths=1),
+    small("half-down", 64, "GET, 100-byte answers, 8 backends of which 4 are down, 64 connections",
+          backends=8, dead=4),
+    small("access-log", 64, "GET, 100-byte answers, one line of access log each, 64 connections", log=True,
+          without=NO_LOG),
+    Case("body-64k", "/64k/", 64, 64 * KIB, "GET, 64 KiB answers, 64 connections"),
+    Case("body-1m", "/1m/", 16, MIB, "GET, 1 MiB answers, 16 connections"),
+    Case("body-1g", "/1g/", 4, GIB, "GET, 1 GiB answers, 8 of them over 4 connections; a request is 1 GiB", wrk=False,
+         count=8, quick_count=2),
+    Case("upload-64k", "/upload/", 64, 100, "POST, 64 KiB bodies, 64 connections", paths=1000, upload=64 * KIB),
+    Case("upload-1m", "/upload/", 16, 100, "POST, 1 MiB bodies, 16 connections", paths=64, upload=MIB),
+    small("backends-100", 64, "GET, 100-byte answers, 100 backends, 64 connections", backends=100, pool=8192),
+    small("backends-1000", 64, "GET, 100-byte answers, 1000 backends, 64 connections", backends=1000, pool=8192),
+    small("scrape", 64, "GET, 100-byte answers, 1000 backends, with /metrics fetched once a second and without",
+          backends=1000, pool=8192, only=("ringway", "ringway-scraped")),
+    small("open-30", 64, "GET, 100-byte answers, at 30 % of the slowest one's capacity", kind="open", wrk=False,
+          share=0.3),
+    small("open-60", 64, "GET, 100-byte answers, at 60 % of the slowest one's capacity", kind="open", wrk=False,
+          share=0.6),
+    small("open-90", 64, "GET, 100-byte answers, at 90 % of the slowest one's capacity", kind="open", wrk=False,
+          share=0.9),
+    small("idle", 10_000, "memory per idle keep-alive connection after one request", kind="idle"),
+    small("idle-silent", 10_000, "memory per connection that never sent a byte", kind="idle", silent=True),
+    small("growth", 64, "resident memory after a warm-up and after a million requests more", kind="growth", wrk=False,
+          count=1_000_000, quick_count=20_000),
+    small("syscalls", 16, "system calls by name, counted with strace", kind="syscalls", wrk=False, count=4000,
+          quick_count=1000),
 )}
-
-
-def check_placement(proxy, case):
-    """Before a case: answers are whole, one path always meets one backend, and all backends are used."""
-    places = {}
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
-    try:
-        for n in [*range(1, 65), *range(1, 65)]:
-            status, headers, body = fetch(proxy.port, f"{case.prefix}{n}?q={n}", connection)
-            if status != 200 or len(body) != case.body:
-                raise Failed(f"{proxy.name} answered {status} with {len(body)} bytes, not 200 with {case.body}")
-            if places.setdefault(n, headers["x-backend"]) != headers["x-backend"]:
-                raise Failed(f"{proxy.name} sent one path to two backends")
-    finally:
-        connection.close()
-    if len(set(places.values())) != BACKENDS:
-        raise Failed(f"{proxy.name} used {len(set(places.values()))} of {BACKENDS} backends")
-
-
-def load_round(case, proxy, origin, processes, wrk, seconds, cores):
-    """Runs wrk on these cores against one proxy for some seconds and returns what it took."""
-    pids, its = proxy.pids, origin.pids
-    accepted = origin.accepted()
-    before = Usage.read(pids, its)
-    result = run_wrk(case, proxy, processes, wrk, seconds, cores)
-    used = Usage.read(pids, its).since(before, result["requests"])
-    opened = origin.accepted() - accepted - 1
-    errors = {kind: count for kind, count in result["errors"].items() if count}
-    if result["bytes"] < result["requests"] * case.body:
-        errors["short"] = 1
-    if proxy.process.poll() is not None:
-        errors["proxy ended"] = 1
-    return used | {
-        "requests": result["requests"],
-        "per_second": result["requests"] / (result["duration_us"] / 1e6),
-        "p50_us": result["p50_us"],
-        "p99_us": result["p99_us"],
-        "opened": opened,
-        "peak_mib": memory_kib(pids)["peak"] / 1024,
-        "resident_mib": memory_kib(pids)["resident"] / 1024,
-        "errors": errors,
-    }
-
-
-def run_wrk(case, proxy, processes, wrk, seconds, cores):
-    """One wrk run; its Lua script prints the result as JSON on the last line."""
-    command = [wrk, "-t1", f"-c{case.connections}", f"-d{seconds}s", f"--timeout={WRK_TIMEOUT_SECONDS}s",
-               "--latency", "-s", str(LOAD), f"http://127.0.0.1:{proxy.port}", "--", case.prefix, str(PATHS)]
-    process = processes.start("wrk", command, cores, stdout=subprocess.PIPE)
-    try:
-        output, _ = process.communicate(timeout=seconds + 3 * WRK_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired as late:
-        raise Failed(f"wrk against {proxy.name} did not end") from late
-    finally:
-        processes.stop(process)
-    if process.returncode != 0:
-        raise Failed(f"wrk against {proxy.name} failed:\n{processes.complaint('wrk')}")
-    return json.loads(output.splitlines()[-1])
-
-
-def idle_round(case, proxy, connections, settle):
-    """Opens connections that do one request each, one after the other, and compares memory before and after."""
-    for n in range(200):
-        with dial(proxy) as warm:
-            ask(warm, f"{case.prefix}{n}")
-    time.sleep(settle)
-    before = memory_kib(proxy.pids)
-    opened = []
-    try:
-        for n in range(connections):
-            opened.append(dial(proxy))
-            ask(opened[-1], f"{case.prefix}{n}")
-        time.sleep(settle)
-        after = memory_kib(proxy.pids)
-        lost = closed(opened)
-    finally:
-        for connection in opened:
-            connection.close()
-    return {
-        "kib_per_connection": (after["resident"] - before["resident"]) / connections,
-        "anonymous_kib_per_connection": (after["anonymous"] - before["anonymous"]) / connections,
-        "before_mib": before["resident"] / 1024,
-        "after_mib": after["resident"] / 1024,
-        "errors": {"closed": lost} if lost else {},
-    }
-
-
-def dial(proxy):
-    """A new connection to the proxy."""
-    return socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
-
-
-def ask(connection, path):
-    """One request on a kept connection; reads the whole answer."""
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
-    answer = http.client.HTTPResponse(connection)
-    answer.begin()
-    answer.read()
-    if answer.status != 200 or answer.will_close:
-        raise Failed(f"idle: status {answer.status}, connection {'closes' if answer.will_close else 'stays'}")
-
-
-def closed(connections):
-    """How many of the connections have something to read, which here can only be the end."""
-    poll = select.poll()
-    for connection in connections:
-        poll.register(connection, select.POLLIN)
-    return len(poll.poll(0))

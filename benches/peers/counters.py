@@ -1,4 +1,4 @@
-"""Reads what a process tree has used: processor time and memory.
+"""Reads what a process tree has used: processor time, context switches and memory.
 
 Never starts or ends anything. Start at `Usage`.
 """
@@ -23,6 +23,7 @@ class Usage:
     load: int
     others: dict
     waited: int
+    switches: int
     user_ticks: int
     system_ticks: int
     stolen_ticks: int
@@ -39,6 +40,7 @@ class Usage:
             load=sum(map(cpu_nanoseconds, origin)) + round((ended.ru_utime + ended.ru_stime) * 1e9),
             others={pid: cpu_nanoseconds(pid) for pid in every_pid() if pid not in ours},
             waited=sum(map(waited_nanoseconds, proxy)),
+            switches=context_switches(proxy),
             user_ticks=sum(int(one[11]) for one in fields),
             system_ticks=sum(int(one[12]) for one in fields),
             stolen_ticks=stolen_ticks(),
@@ -62,6 +64,7 @@ class Usage:
             "cpu_us": per_request,
             "user_us": per_request * share,
             "system_us": per_request * (1 - share),
+            "switches": (self.switches - before.switches) / requests if requests else 0.0,
             "busy": (self.proxy - before.proxy) / wall,
             "load": (self.load - before.load) / wall,
             "others": others / wall,
@@ -80,13 +83,24 @@ def cpu_nanoseconds(pid):
 
 def waited_nanoseconds(pid):
     """How long the process's threads were ready to run while something else had the core."""
-    total = 0
-    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+    return sum(int(text.split()[1]) for text in threads([pid], "schedstat"))
+
+
+def context_switches(pids):
+    """How often the processes' threads gave up the core or lost it. Ended threads are missing."""
+    lines = [line for text in threads(pids, "status") for line in text.splitlines() if "ctxt_switches" in line]
+    return sum(int(line.split()[1]) for line in lines)
+
+
+def threads(pids, name):
+    """The text of that file of /proc for every thread of the processes."""
+    texts = []
+    for file in (file for pid in pids for file in Path(f"/proc/{pid}/task").glob(f"*/{name}")):
         try:
-            total += int(file.read_text().split()[1])
+            texts.append(file.read_text())
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return total
+    return texts
 
 
 def stolen_ticks():

