@@ -29,6 +29,8 @@ class Case:
     new_connections: bool = False
     count: int = 0
     quick_count: int = 0
+    # At most so many rounds, where they are long or repeat well.
+    rounds: int = 100
     backends: int = 4
     dead: int = 0
     log: bool = False
@@ -66,7 +68,7 @@ CASES = {case.name: case for case in (
     Case("body-64k", "/64k/", 64, 64 * KIB, "GET, 64 KiB answers, 64 connections"),
     Case("body-1m", "/1m/", 16, MIB, "GET, 1 MiB answers, 16 connections"),
     Case("body-1g", "/1g/", 4, GIB, "GET, 1 GiB answers, 8 of them over 4 connections; a request is 1 GiB", wrk=False,
-         count=8, quick_count=2),
+         count=8, quick_count=2, rounds=3),
     Case("upload-64k", "/upload/", 64, 100, "POST, 64 KiB bodies, 64 connections", paths=1000, upload=64 * KIB),
     Case("upload-1m", "/upload/", 16, 100, "POST, 1 MiB bodies, 16 connections", paths=64, upload=MIB),
     small("backends-100", 64, "GET, 100-byte answers, 100 backends, 64 connections", backends=100, pool=8192),
@@ -74,13 +76,14 @@ CASES = {case.name: case for case in (
     small("scrape", 64, "GET, 100-byte answers, 1000 backends, with /metrics fetched once a second and without",
           backends=1000, pool=8192, only=("ringway", "ringway-scraped")),
     small("open-30", 64, "GET, 100-byte answers, at 30 % of the slowest one's capacity", kind="open", wrk=False,
-          share=0.3),
+          share=0.3, rounds=3),
     small("open-60", 64, "GET, 100-byte answers, at 60 % of the slowest one's capacity", kind="open", wrk=False,
-          share=0.6),
+          share=0.6, rounds=3),
     small("open-90", 64, "GET, 100-byte answers, at 90 % of the slowest one's capacity", kind="open", wrk=False,
-          share=0.9),
-    small("idle", 10_000, "memory per idle keep-alive connection after one request", kind="idle"),
-    small("idle-silent", 10_000, "memory per connection that never sent a byte", kind="idle", silent=True),
+          share=0.9, rounds=3),
+    small("idle", 10_000, "memory per idle keep-alive connection after one request", kind="idle", rounds=2),
+    small("idle-silent", 10_000, "memory per connection that never sent a byte", kind="idle", silent=True,
+          rounds=2),
     small("growth", 64, "resident memory after a warm-up and after a million requests more", kind="growth", wrk=False,
           count=1_000_000, quick_count=20_000),
     small("syscalls", 16, "system calls by name, counted with strace", kind="syscalls", wrk=False, count=4000,

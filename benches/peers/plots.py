@@ -5,6 +5,7 @@ Never measures and never prints but the files it wrote. Run by `run`, in a Pytho
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -37,7 +38,13 @@ def main():
             path = folder / f"{name}.svg"
             figure.savefig(path, metadata={"Date": None, "Creator": None})
             plt.close(figure)
+            path.write_text(smaller(path.read_text()))
             print(path)
+
+
+def smaller(text):
+    """The same picture without comments and indentation."""
+    return re.sub(r"\n\s+", "\n", re.sub(r"\s*<!--.*?-->", "", text, flags=re.DOTALL))
 
 
 def kinds(results, kind):
@@ -54,7 +61,15 @@ def machine(results):
     """The line under a plot that says what it was measured on."""
     its = results["machine"]
     return (f"{its['cores']} cores of {its['cpu']}, Linux {its['kernel'].split('-')[0]}, {its['date']}; "
-            f"medians of {results['rounds']} rounds")
+            f"rounds: {results['rounds']}")
+
+
+def time(microseconds):
+    """A time with a unit that suits it."""
+    for unit, size in (("s", 1e6), ("ms", 1e3), ("µs", 1)):
+        if microseconds >= size:
+            return f"{microseconds / size:.3g} {unit}"
+    return f"{microseconds:.2f} µs"
 
 
 def cpu(results):
@@ -76,7 +91,7 @@ def cpu(results):
                       label=name if name not in axes.get_legend_handles_labels()[1] else None)
             axes.text(min(ratio, MOST) + 0.03, y, f"{ratio:.2f}", va="center", fontsize=6)
     axes.axvline(1, color=COLOURS[OURS], linewidth=1.2)
-    axes.set_yticks(range(len(cases)), [f"{name}  ({case['median'][OURS]['cpu_us']:.4g} µs)"
+    axes.set_yticks(range(len(cases)), [f"{name}  ({time(case['median'][OURS]['cpu_us'])})"
                                         for name, case in cases.items()])
     axes.set_ylim(len(cases) - 0.5, -0.5)
     axes.set_xlim(0, MOST + 0.35)
@@ -103,6 +118,7 @@ def latency(results):
         axes.set_xticks(range(len(marks)), [mark for mark, _ in marks])
         axes.set_title(f"{name.split('-')[1]} % of capacity: {rate:.0f} requests/s", fontsize=9)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(axis="y", color="#dddddd", linewidth=0.6, which="both")
     all_axes[0][0].set_ylabel("latency in ms, from when a request was due")
     figure.supxlabel(machine(results), fontsize=8)
@@ -130,6 +146,7 @@ def memory(results):
             axes.text(max(value, 0.1) * 1.05, y, f"{value:.2f} KiB, {case['about'].partition('connection ')[2]}",
                       va="center", fontsize=7)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(0.1, axes.get_xlim()[1] * 8)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)

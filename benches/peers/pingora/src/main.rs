@@ -30,7 +30,9 @@ impl ProxyHttp for Balancer {
 fn main() {
     let words: Vec<String> = args().skip(1).collect();
     let idle = words[1].parse().expect("a number of idle connections");
-    let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: idle, ..ServerConf::default() };
+    let mut conf = ServerConf { threads: 1, upstream_keepalive_pool_size: idle, ..ServerConf::default() };
+    // Ends at once when told to, instead of minutes later.
+    (conf.grace_period_seconds, conf.graceful_shutdown_timeout_seconds) = (Some(0), Some(0));
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let mut backends = LoadBalancer::try_from_iter(&words[3..]).expect("addresses of backends");
