@@ -36,6 +36,8 @@ class Case:
     log: bool = False
     silent: bool = False
     share: float = 0.0
+    # Whether each proxy runs alone, started anew for each round: all together would keep too many connections open.
+    alone: bool = False
     # Idle connections a proxy may keep to its backends, for those that bound them.
     pool: int = 1024
     # Only these proxies; empty means those chosen.
@@ -53,7 +55,7 @@ CASES = {case.name: case for case in (
     small("small-1", 1, "GET, 100-byte answers, 1 connection"),
     small("small-64", 64, "GET, 100-byte answers, 64 connections"),
     small("small-512", 512, "GET, 100-byte answers, 512 connections"),
-    small("small-4096", 4096, "GET, 100-byte answers, 4096 connections", pool=8192, wrk=False),
+    small("small-4096", 4096, "GET, 100-byte answers, 4096 connections", pool=8192, wrk=False, alone=True),
     small("new-connection", 64, "GET, 100-byte answers, a new connection for each request, 64 at once", wrk=False,
           new_connections=True),
     small("headers-30", 64, "GET, 100-byte answers, 30 more headers in each direction, 64 connections",

@@ -71,24 +71,25 @@ def run_case(bench, case):
 def load_case(bench, case, names, origin):
     """All proxies run, freshly started; the rounds take turns, each beginning with another proxy."""
     count = (case.quick_count if bench.quick else case.count) if case.count else 0
-    proxies = started(bench, case, names, origin)
+    warm = not bench.quick and not count
+    rounds, calls, notes = {name: [] for name in names}, {}, []
     requests = dict.fromkeys(names, 0)
-    rounds = {name: [] for name in names}
-    if not bench.quick and not count:
-        for proxy in proxies:
-            requests[proxy.name] += bench.load(case, proxy, origin, 1)["requests"]
-    for number in range(min(bench.rounds, case.rounds)):
-        for proxy in rotated(proxies, number):
-            rounds[proxy.name].append(bench.load(case, proxy, origin, bench.seconds, count))
-    calls, notes = {}, []
     reason = syscalls.possible(bench.programs["perf"])
     if reason:
         notes.append(f"no system calls per request: {reason}")
     # Whether it works, one case shows in a quick run.
-    elif not bench.quick or case.name == "small-64":
+    counted = not reason and (not bench.quick or case.name == "small-64")
+    proxies = [] if case.alone else started(bench, case, names, origin)
+    if warm:
         for proxy in proxies:
-            calls[proxy.name] = syscalls.counted(case, proxy, bench.processes, bench.programs, 1, bench.cores.load,
-                                                 count)
+            requests[proxy.name] += bench.load(case, proxy, origin, 1)["requests"]
+    most = min(bench.rounds, case.rounds)
+    for number in range(most):
+        for proxy in anew(bench, case, names, origin, number, warm) if case.alone else rotated(proxies, number):
+            rounds[proxy.name].append(bench.load(case, proxy, origin, bench.seconds, count))
+            if counted and number == most - 1:
+                calls[proxy.name] = syscalls.counted(case, proxy, bench.processes, bench.programs, 1,
+                                                     bench.cores.load, count)
     for proxy in proxies:
         bench.processes.stop(proxy.process)
     if case.log:
@@ -97,6 +98,16 @@ def load_case(bench, case, names, origin):
                   "answers, and the check, the count of system calls and requests cut off come on top"
                   for proxy in proxies]
     return rounds, calls, notes
+
+
+def anew(bench, case, names, origin, number, warm):
+    """One proxy after the other, each alone and started for this round only."""
+    for name in rotated(names, number):
+        (proxy,) = started(bench, case, [name], origin)
+        if warm:
+            bench.load(case, proxy, origin, 1)
+        yield proxy
+        bench.processes.stop(proxy.process)
 
 
 def open_case(bench, case, names, origin):
