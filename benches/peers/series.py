@@ -88,14 +88,15 @@ def load_case(bench, case, names, origin):
         for proxy in anew(bench, case, names, origin, number, warm) if case.alone else rotated(proxies, number):
             rounds[proxy.name].append(bench.load(case, proxy, origin, bench.seconds, count))
             if counted and number == most - 1:
-                calls[proxy.name] = syscalls.counted(case, proxy, bench.processes, bench.programs, 1,
-                                                     bench.cores.load, count)
+                calls[proxy.name], more = syscalls.counted(case, proxy, bench.processes, bench.programs, 1,
+                                                           bench.cores.load, count)
+                requests[proxy.name] += more
     for proxy in proxies:
         bench.processes.stop(proxy.process)
     if case.log:
         measured = {name: sum(one["requests"] for one in its) + requests[name] for name, its in rounds.items()}
         notes += [f"{proxy.name} wrote {lines(proxy.log)} lines of access log; wrk counted {measured[proxy.name]} "
-                  "answers, and the check, the count of system calls and requests cut off come on top"
+                  "answers, and the check and requests cut off at the end of a round come on top"
                   for proxy in proxies]
     return rounds, calls, notes
 

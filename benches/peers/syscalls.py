@@ -29,7 +29,7 @@ def possible(perf):
 
 
 def counted(case, proxy, processes, tools, seconds, cores, count=0):
-    """System calls of all the proxy's threads per request, over one more run of the load."""
+    """System calls of all the proxy's threads per request, over one more run of the load, and its requests."""
     command = [tools["perf"], "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", ",".join(map(str, proxy.pids))]
     log = processes.log("perf")
     log.write_text("")
@@ -42,7 +42,7 @@ def counted(case, proxy, processes, tools, seconds, cores, count=0):
     counts = re.findall(r"^(\d+),[^,]*,raw_syscalls:sys_enter", log.read_text(), re.M)
     if not counts or not answered["requests"]:
         raise Failed(f"perf counted nothing for {proxy.name}: {log.read_text()[-500:]}")
-    return int(counts[-1]) / answered["requests"]
+    return int(counts[-1]) / answered["requests"], answered["requests"]
 
 
 def named(case, proxy, processes, tools, cores, count):
