@@ -69,6 +69,9 @@ pub const ADMIN_HEAD: Duration = Duration::from_secs(5);
 /// How often a worker looks through its idle upstream connections.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
+/// Requests that a worker begins before it looks again for answers that have come.
+pub const REQUESTS_AT_ONCE: usize = 16;
+
 /// Lines of the program's own log that may wait for their writer.
 pub const LOG_QUEUE_LINES: usize = 8192;
 

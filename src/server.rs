@@ -5,6 +5,7 @@
 mod accept;
 mod admission;
 mod connection;
+mod gate;
 mod worker;
 
 use std::{net::SocketAddr, time::Duration};

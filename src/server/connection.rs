@@ -44,6 +44,7 @@ pub(super) async fn serve(house: Rc<House>, stream: TcpStream, peer: SocketAddr)
 
 /// From a request's first byte to the end of its answer. Whether another request may follow.
 async fn turn(house: &House, client: &mut ClientEnd) -> bool {
+    house.gate.enter().await;
     house.gateway.buffers.lend(&mut client.input);
     let begun = Instant::now();
     let mut head = house.gateway.take_head();
@@ -53,6 +54,7 @@ async fn turn(house: &House, client: &mut ClientEnd) -> bool {
         Err(End::Refused(refusal)) => refuse(house, client, refusal, begun).await,
     };
     house.gateway.give_head(head);
+    house.gate.leave();
     match after {
         After::Next => house.gateway.buffers.take_back(&mut client.input),
         After::Close => {}

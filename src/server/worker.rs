@@ -21,6 +21,7 @@ use super::{
     accept::{Accepted, Entrance},
     admission::Permit,
     connection,
+    gate::Gate,
 };
 use crate::{limits::SWEEP, proxy::Gateway};
 
@@ -35,6 +36,8 @@ pub struct Worker {
 pub(super) struct House {
     pub(super) gateway: Gateway,
     pub(super) policy: Arc<ClientPolicy>,
+    /// Which requests begin, and when.
+    pub(super) gate: Gate,
     /// When draining began.
     pub(super) draining_since: Cell<Option<Instant>>,
     /// Who must be woken when it does: the connections, which may all be idle.
@@ -98,12 +101,15 @@ impl Worker {
             let house = Rc::new(House {
                 gateway,
                 policy,
+                gate: Gate::default(),
                 draining_since: Cell::new(None),
                 sleepers: RefCell::default(),
                 guests: Cell::new(0),
             });
             let lines = house.clone();
             runtime.spawn_local(async move { lines.gateway.hand_access_lines_over().await });
+            let keeper = house.clone();
+            runtime.spawn_local(async move { keeper.gate.keep().await });
             runtime.block_on(run(&house, entrance, phase));
             house.gateway.upstreams.close_all();
         })?;

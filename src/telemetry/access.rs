@@ -381,25 +381,6 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// Printable ASCII as it is, all else as `\xNN`, cut at a bound. Quotes and backslashes are left to JSON.
-fn text(bytes: &[u8]) -> Cow<'_, str> {
-    let cut = &bytes[..bytes.len().min(LOG_FIELD_BYTES)];
-    if cut.len() == bytes.len() && bytes.iter().all(|b| (b' '..=b'~').contains(b)) {
-        return String::from_utf8_lossy(bytes);
-    }
-    let mut out = String::with_capacity(cut.len() + 16);
-    for &b in cut {
-        match b {
-            b' '..=b'~' => out.push(b as char),
-            _ => write!(out, "\\x{b:02x}").expect("a string takes all that is written"),
-        }
-    }
-    if cut.len() < bytes.len() {
-        out.push_str("...");
-    }
-    Cow::Owned(out)
-}
-
 /// `2026-11-21T10:26:20Z` as `21/Nov/2026:10:26:20 +0000`.
 fn common_time(time: &str) -> String {
     const MONTHS: [&str; 12] =
@@ -408,9 +389,36 @@ fn common_time(time: &str) -> String {
     format!("{}/{month}/{}:{} +0000", &time[8..10], &time[..4], &time[11..19])
 }
 
+/// Printable ASCII as it is, all else as `\xNN`, cut at a bound. Quotes and backslashes are left to JSON.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    let is_plain = |b: &u8| (b' '..=b'~').contains(b);
+    if bytes.len() <= LOG_FIELD_BYTES && bytes.iter().all(is_plain) {
+        return String::from_utf8_lossy(bytes);
+    }
+    Cow::Owned(printable(bytes, false))
+}
+
 /// The same for the common format, where quotes and backslashes are escaped here.
 fn escape(bytes: &[u8]) -> String {
-    text(bytes).replace('\\', "\\\\").replace('"', "\\\"")
+    printable(bytes, true)
+}
+
+fn printable(bytes: &[u8], escapes_quotes: bool) -> String {
+    let mut out = String::with_capacity(bytes.len().min(LOG_FIELD_BYTES) + 16);
+    for &b in bytes.iter().take(LOG_FIELD_BYTES) {
+        match b {
+            b'"' | b'\\' if escapes_quotes => {
+                out.push('\\');
+                out.push(b as char);
+            }
+            b' '..=b'~' => out.push(b as char),
+            _ => write!(out, "\\x{b:02x}").expect("a string takes all that is written"),
+        }
+    }
+    if bytes.len() > LOG_FIELD_BYTES {
+        out.push_str("...");
+    }
+    out
 }
 
 #[cfg(test)]
