@@ -4,6 +4,8 @@
 
 mod buffer;
 mod deadline;
+mod pipe;
 
 pub use buffer::{Buffer, BufferPool};
 pub use deadline::Deadline;
+pub use pipe::{Pipe, Pipes};

@@ -10,6 +10,15 @@ pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Bytes of the read buffer while a long body passes: fewer system calls, still inside the second-level cache.
 pub const BULK_BUFFER_BYTES: usize = 64 * 1024;
 
+/// The rest of a body of known length that is worth a pipe: below, copying costs no more than the calls around it.
+pub const SPLICE_FROM: u64 = 32 * 1024;
+
+/// Bytes that a pipe between two sockets holds at most, where the kernel grants them.
+pub const PIPE_BYTES: usize = 256 * 1024;
+
+/// Pipes of one worker, two descriptors each. Long bodies beyond that are copied.
+pub const PIPES: usize = 64;
+
 /// Buffers that a worker keeps for the next connection that needs one.
 pub const SPARE_BUFFERS: usize = 256;
 

@@ -36,7 +36,7 @@ use self::{client::TrustedProxies, policy::ForwardPolicy, route::Router};
 use crate::{
     fleet::{OnAllDown, View},
     http1::{AnswerHead, RequestHead},
-    io::BufferPool,
+    io::{BufferPool, Pipes},
     limits::{ACCESS_BATCH_TIME, BUFFER_BYTES, SPARE_BUFFERS},
     tally::WorkerCells,
     telemetry::access::{AccessLine, AccessLines, AccessLog},
@@ -80,6 +80,8 @@ pub struct Gateway {
     pub upstreams: Upstreams,
     /// Spare buffers.
     pub buffers: BufferPool,
+    /// Ways past the buffers.
+    pub pipes: Pipes,
     /// Where this worker counts what belongs to no pool.
     pub cells: Arc<WorkerCells>,
     /// Where this worker collects access lines, if they are wanted.
@@ -130,6 +132,7 @@ impl Gateway {
             plan,
             upstreams: Upstreams::new(worker),
             buffers: BufferPool::default(),
+            pipes: Pipes::default(),
             cells,
             draining: Cell::new(false),
             view: RefCell::new(LocalView { published: Cache::new(view), local }),
@@ -205,8 +208,9 @@ impl Gateway {
         }
     }
 
-    /// Closes idle upstream connections whose time is over.
+    /// Closes idle upstream connections whose time is over, and pipes that nobody needs.
     pub fn sweep(&self) {
+        self.pipes.sweep();
         self.upstreams.sweep(Instant::now());
     }
 }

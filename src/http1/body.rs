@@ -66,6 +66,17 @@ impl BodyReader {
         matches!(self.state, State::Over)
     }
 
+    /// That many bytes of a body of known length have gone by unseen.
+    pub fn skip(&mut self, n: u64) {
+        if let State::Length(rest) = &mut self.state {
+            debug_assert!(n <= *rest, "more has gone by than there is");
+            *rest = rest.saturating_sub(n);
+            if *rest == 0 {
+                self.state = State::Over;
+            }
+        }
+    }
+
     /// Payload bytes that are known to be still to come.
     pub fn known_rest(&self) -> u64 {
         match &self.state {

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{
     http1::{AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version, has_head_end},
-    io::{Buffer, BufferPool},
-    limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS},
+    io::{Buffer, BufferPool, Pipe, Pipes},
+    limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS, PIPE_BYTES, SPLICE_FROM},
     tally::AttemptEnd,
 };
 
@@ -110,6 +110,7 @@ pub(super) struct Receiving<'a> {
     pub(super) writer: WriteHalf<'a>,
     /// Where buffers come from once there is something to read or write.
     pub(super) buffers: &'a BufferPool,
+    pub(super) pipes: &'a Pipes,
     pub(super) out: Vec<u8>,
     /// The final answer's head with its length, if it has been read already.
     pub(super) head: Option<(AnswerHead, usize)>,
@@ -235,9 +236,6 @@ impl Receiving<'_> {
 
     /// A body of known length: what is there goes with the head, the rest straight through.
     async fn pass_length(&mut self, mut body: BodyReader) -> Result<(), Cut> {
-        if body.known_rest() > BUFFER_BYTES as u64 {
-            self.input.grow(BULK_BUFFER_BYTES);
-        }
         loop {
             let Ok(piece) = body.next(self.input.filled()) else {
                 return Err(Cut::Backend(AttemptEnd::Truncated));
@@ -259,8 +257,37 @@ impl Receiving<'_> {
             if body.is_over() {
                 return Ok(());
             }
+            if body.known_rest() >= SPLICE_FROM
+                && let Some(pipe) = self.pipes.take()
+            {
+                return self.splice(body, pipe).await;
+            }
+            self.input.grow(BULK_BUFFER_BYTES);
             self.read_body(&mut body).await?;
         }
+    }
+
+    /// The rest of a long body, which nobody here needs to see.
+    async fn splice(&mut self, mut body: BodyReader, mut pipe: Pipe) -> Result<(), Cut> {
+        self.buffers.take_back(self.input);
+        while !body.is_over() {
+            let (from, to): (&TcpStream, &TcpStream) = (self.reader.as_ref(), self.writer.as_ref());
+            let most = body.known_rest().min(PIPE_BYTES as u64) as usize;
+            let take = self.waits.take_in(Slow::BackendSends, self.backend_limit, from, &mut pipe, most);
+            let Ok(n @ 1..) = take.await else {
+                return Err(Cut::Backend(AttemptEnd::Truncated));
+            };
+            body.skip(n as u64);
+            let give = self.waits.give_out(Slow::ClientTakes, self.client_limit, &mut pipe, to);
+            give.await.map_err(|_| Cut::Client)?;
+            self.terms.passed(n);
+            if !body.is_over() {
+                // Two fast ends could keep the worker to themselves.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.pipes.give_back(pipe);
+        Ok(())
     }
 
     /// A body whose end is only known when it comes. What has come is passed on before more is waited for.

@@ -178,6 +178,7 @@ impl Attempt<'_> {
             backend_limit,
             head_limit: forward.response_head_timeout,
             buffers: &self.gateway.buffers,
+            pipes: &self.gateway.pipes,
             sent,
         };
         let receiving = Receiving {
@@ -185,6 +186,7 @@ impl Attempt<'_> {
             input: &mut connection.input,
             writer: client_writer,
             buffers: &self.gateway.buffers,
+            pipes: &self.gateway.pipes,
             out: Vec::new(),
             head,
             waits: &waits,

@@ -78,6 +78,17 @@ impl RequestBody {
         self.reader.known_rest().min(input.filled().len() as u64) as usize
     }
 
+    /// Bytes that are still to come, for a body that passes directly.
+    pub(super) fn known_rest(&self) -> u64 {
+        self.reader.known_rest()
+    }
+
+    /// That many of them have been taken from the client, past its buffer.
+    pub(super) fn passed_unseen(&mut self, n: usize) -> Result<(), BodyFault> {
+        self.reader.skip(n as u64);
+        self.count(n)
+    }
+
     /// That many of them have been passed on. Only now, because an attempt may end in between: what was not passed on must
     /// still be known as body, or it would be read as the next request.
     pub(super) fn passed_directly(&mut self, n: usize, input: &mut Buffer) -> Result<(), BodyFault> {

@@ -18,8 +18,8 @@ use super::{
     waits::{Slow, Waits},
 };
 use crate::{
-    io::{Buffer, BufferPool},
-    limits::{BUFFER_BYTES, BULK_BUFFER_BYTES},
+    io::{Buffer, BufferPool, Pipe, Pipes},
+    limits::{BUFFER_BYTES, BULK_BUFFER_BYTES, PIPE_BYTES, SPLICE_FROM},
 };
 
 /// What went wrong on the client's side.
@@ -45,6 +45,7 @@ pub(super) struct Sending<'a> {
     pub(super) head_limit: Duration,
     /// Where buffers go while there is nothing but waiting.
     pub(super) buffers: &'a BufferPool,
+    pub(super) pipes: &'a Pipes,
     /// Set once the whole request has been handed to the kernel, by whomever.
     pub(super) sent: &'a Cell<bool>,
 }
@@ -69,7 +70,6 @@ impl Sending<'_> {
     async fn pass_on(&mut self) -> Result<(), Fault> {
         self.write_out().await?;
         if self.body.passes_directly() {
-            self.input.grow(BULK_BUFFER_BYTES);
             return self.pass_directly().await;
         }
         while !self.body.is_over() {
@@ -85,6 +85,13 @@ impl Sending<'_> {
 
     async fn pass_directly(&mut self) -> Result<(), Fault> {
         loop {
+            if self.input.is_empty()
+                && self.body.known_rest() >= SPLICE_FROM
+                && let Some(pipe) = self.pipes.take()
+            {
+                return self.splice(pipe).await;
+            }
+            self.input.grow(BULK_BUFFER_BYTES);
             if !self.input.is_empty() {
                 let n = self.body.direct(self.input);
                 let bytes = &self.input.filled()[..n];
@@ -99,6 +106,29 @@ impl Sending<'_> {
             }
             self.read().await?;
         }
+    }
+
+    /// The rest of a long body, which nobody here needs to see.
+    async fn splice(&mut self, mut pipe: Pipe) -> Result<(), Fault> {
+        self.buffers.take_back(self.input);
+        while !self.body.is_over() {
+            let (from, to): (&TcpStream, &TcpStream) = (self.reader.as_ref(), self.writer.as_ref());
+            let most = self.body.known_rest().min(PIPE_BYTES as u64) as usize;
+            let take = self.waits.take_in(Slow::ClientSends, self.client_limit, from, &mut pipe, most);
+            let Ok(n @ 1..) = take.await else {
+                return Err(Fault::Client(ClientFault::Gone));
+            };
+            // They are gone from the client's socket, whatever becomes of them.
+            self.body.passed_unseen(n).map_err(|fault| Fault::Client(ClientFault::Body(fault)))?;
+            let give = self.waits.give_out(Slow::BackendTakes, self.backend_limit, &mut pipe, to);
+            give.await.map_err(|_| Fault::Backend)?;
+            if !self.body.is_over() {
+                // Two fast ends could keep the worker to themselves.
+                tokio::task::yield_now().await;
+            }
+        }
+        self.pipes.give_back(pipe);
+        Ok(())
     }
 
     async fn write_out(&mut self) -> Result<(), Fault> {

@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
-use crate::io::{Buffer, Deadline};
+use crate::io::{Buffer, Deadline, Pipe};
 
 /// Whose time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +118,40 @@ impl Waits {
         std::future::poll_fn(|cx| {
             let poll = buffer.poll_fill(from, cx, bound);
             self.note(slow, limit, poll)
+        })
+        .await
+    }
+
+    /// Moves bytes that nobody looks at out of a socket into the pipe. 0 is the end of the stream.
+    pub(super) async fn take_in(
+        &self,
+        slow: Slow,
+        limit: Duration,
+        from: &TcpStream,
+        pipe: &mut Pipe,
+        most: usize,
+    ) -> io::Result<usize> {
+        std::future::poll_fn(|cx| {
+            let poll = pipe.poll_take(from, cx, most);
+            self.note(slow, limit, poll)
+        })
+        .await
+    }
+
+    /// Moves all that the pipe holds into a socket. Each part that is taken begins the time anew.
+    pub(super) async fn give_out(
+        &self,
+        slow: Slow,
+        limit: Duration,
+        pipe: &mut Pipe,
+        to: &TcpStream,
+    ) -> io::Result<()> {
+        std::future::poll_fn(|cx| {
+            while !pipe.is_empty() {
+                let poll = pipe.poll_give(to, cx);
+                ready!(self.note(slow, limit, poll))?;
+            }
+            Poll::Ready(Ok(()))
         })
         .await
     }
