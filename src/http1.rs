@@ -12,7 +12,7 @@ mod response;
 
 pub use body::{BodyError, BodyReader, Framing, Piece};
 pub use chunked::write_chunk_size;
-pub use field::{Field, Known, Span, is_token, list_items, may_trail};
+pub use field::{Field, Known, Span, is_token, list_items, may_trail, write_address};
 pub use request::{HeadError, Method, RequestHead, Target, Version, valid_authority};
 pub use response::{AnswerError, AnswerHead};
 

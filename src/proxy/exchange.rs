@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fleet::{MemberView, View},
-    http1::{Method, RequestHead, Version},
+    http1::{Method, RequestHead, Version, write_address},
     io::{Buffer, Deadline},
     ring::{MemberIndex, Place},
     tally::{AttemptEnd, OffOwner, Refusal},
@@ -129,7 +129,7 @@ fn find_place<'a>(
     let mut key = gateway.take_key_buffer();
     if let Some(source) = plan.forward.key.find(&facts, &mut key) {
         let place = Place::of(&key);
-        routed.key = Some((source, key));
+        routed.key = Some((source, key, place));
         return (Some(place), routed);
     }
     let place = match plan.forward.key.on_missing {
@@ -140,7 +140,7 @@ fn find_place<'a>(
         }
         OnMissingKey::ClientAddress => {
             key.clear();
-            super::key::write_address(client, &mut key);
+            write_address(client, &mut key);
             Some(Place::of(&key))
         }
     };

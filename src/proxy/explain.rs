@@ -107,7 +107,7 @@ pub fn explain(view: &View, plan: &Plan, question: Question<'_>) -> Result<Expla
             let forward = &plan.pools[at].forward;
             let source = forward.key.find(&facts, &mut key).map(ToString::to_string);
             if source.is_none() && forward.key.on_missing == OnMissingKey::ClientAddress {
-                super::key::write_address(facts.client, &mut key);
+                crate::http1::write_address(facts.client, &mut key);
                 let source = Some("client-address (no key)".to_owned());
                 return Ok(explain_key(view, at, &plan.pools[at], Some(&key), source));
             }

@@ -5,8 +5,9 @@
 
 use std::net::IpAddr;
 
-use super::key::write_address;
-use crate::http1::{AnswerHead, Field, Framing, Known, RequestHead, Version, list_items, may_trail};
+use crate::http1::{
+    AnswerHead, Field, Framing, Known, RequestHead, Version, list_items, may_trail, write_address,
+};
 
 /// What a request's new head is made from, beside the old one.
 #[derive(Debug)]

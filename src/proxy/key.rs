@@ -7,7 +7,7 @@ mod written;
 
 use std::fmt;
 
-pub use find::{Facts, Fields, JOINT, host_of, write_address};
+pub use find::{Facts, Fields, JOINT, host_of};
 pub use written::SourceError;
 
 /// One source of a key.

@@ -3,14 +3,14 @@
 //! Owns the counting of requests and the making of access lines. The count happens when the record is dropped, so a
 //! request whose task is thrown away is counted too.
 
-use std::{fmt::Display, net::IpAddr, rc::Rc, time::Instant};
+use std::{net::IpAddr, rc::Rc, time::Instant};
 
 use super::{Gateway, Held, key::Source};
 use crate::{
     http1::{RequestHead, Version},
-    ring::MemberIndex,
+    ring::{MemberIndex, Place},
     tally::{Class, OffOwner, Refusal},
-    telemetry::access::AccessLine,
+    telemetry::access::{AccessLine, KeyFound},
 };
 
 /// One request's record.
@@ -32,7 +32,7 @@ pub(super) struct Record<'a> {
 pub(super) struct Routed<'a> {
     pub(super) view: Rc<Held>,
     pub(super) pool: usize,
-    pub(super) key: Option<(&'a Source, Vec<u8>)>,
+    pub(super) key: Option<(&'a Source, Vec<u8>, Place)>,
     pub(super) owner: Option<MemberIndex>,
     pub(super) member: Option<MemberIndex>,
     pub(super) off_owner: Option<OffOwner>,
@@ -117,9 +117,11 @@ impl Record<'_> {
             backend: name(routed.and_then(|routed| routed.member)),
             owner: name(routed.and_then(|routed| routed.owner)),
             off_owner: routed.and_then(|routed| routed.off_owner).map(OffOwner::word),
-            key: routed
-                .and_then(|routed| routed.key.as_ref())
-                .map(|(source, key)| (*source as &dyn Display, &key[..])),
+            key: routed.and_then(|routed| routed.key.as_ref()).map(|(source, key, place)| KeyFound {
+                source: *source,
+                key,
+                place: *place,
+            }),
             attempts: self.attempts,
             whole: self.begun.elapsed(),
             first_byte: self.first_byte.map(|first_byte| first_byte - self.begun),
@@ -165,7 +167,7 @@ impl Drop for Record<'_> {
     fn drop(&mut self) {
         self.count();
         self.write_access_line();
-        if let Some((_, key)) = self.routed.as_mut().and_then(|routed| routed.key.take()) {
+        if let Some((_, key, _)) = self.routed.as_mut().and_then(|routed| routed.key.take()) {
             self.gateway.give_key_buffer(key);
         }
     }

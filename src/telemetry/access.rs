@@ -4,7 +4,6 @@
 //! dropped and counted, and so are those that can't be written. What a client sent can't break a line or a terminal: all but printable ASCII is escaped.
 
 use std::{
-    borrow::Cow,
     cell::RefCell,
     fmt::{self, Display, Write as _},
     fs::OpenOptions,
@@ -21,10 +20,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use serde::Serialize;
-
 use crate::{
-    http1::Version,
+    http1::{Version, write_address},
     limits::{ACCESS_BATCH_BYTES, ACCESS_FINISH, LOG_FIELD_BYTES},
     ring::Place,
 };
@@ -107,8 +104,8 @@ pub struct AccessLine<'a> {
     pub owner: Option<&'a str>,
     /// Why the backend is not the owner.
     pub off_owner: Option<&'static str>,
-    /// The key, and the source it came from.
-    pub key: Option<(&'a dyn Display, &'a [u8])>,
+    /// The key.
+    pub key: Option<KeyFound<'a>>,
     /// Attempts made.
     pub attempts: u32,
     /// From the head's first byte to the end.
@@ -121,6 +118,16 @@ pub struct AccessLine<'a> {
     pub sent: u64,
     /// The request's id.
     pub request_id: &'a [u8],
+}
+
+/// A key, as a line tells it.
+pub struct KeyFound<'a> {
+    /// Where it was found.
+    pub source: &'a dyn Display,
+    /// It.
+    pub key: &'a [u8],
+    /// Its place on the ring.
+    pub place: Place,
 }
 
 /// What all workers share of the log.
@@ -152,6 +159,7 @@ struct Batch {
 #[derive(Debug)]
 pub struct AccessLines {
     log: AccessLog,
+    clock: RefCell<Clock>,
     batch: RefCell<Batch>,
 }
 
@@ -191,7 +199,11 @@ impl AccessLog {
 
     /// A worker's end.
     pub fn lines(&self) -> AccessLines {
-        AccessLines { log: self.clone(), batch: RefCell::new(Batch { bytes: Vec::new(), lines: 0 }) }
+        AccessLines {
+            log: self.clone(),
+            clock: RefCell::default(),
+            batch: RefCell::new(Batch { bytes: Vec::new(), lines: 0 }),
+        }
     }
 
     /// Lines lost so far.
@@ -205,7 +217,7 @@ impl AccessLines {
     pub fn add(&self, line: &AccessLine<'_>) -> bool {
         let mut batch = self.batch.borrow_mut();
         match self.log.format {
-            AccessFormat::Json => json(line, self.log.key, &mut batch.bytes),
+            AccessFormat::Json => json(line, self.log.key, &mut self.clock.borrow_mut(), &mut batch.bytes),
             AccessFormat::Common => common(line, &mut batch.bytes),
         }
         batch.lines += 1;
@@ -281,81 +293,128 @@ fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, cou
     }
 }
 
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: Shown<humantime::Rfc3339Timestamp>,
-    client: IpAddr,
-    method: Cow<'a, str>,
-    host: Cow<'a, str>,
-    path: Cow<'a, str>,
-    version: &'static str,
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<&'static str>,
-    #[serde(skip_serializing_if = "is_false")]
-    truncated: bool,
-    pool: Option<&'a str>,
-    backend: Option<&'a str>,
-    owner: Option<&'a str>,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_source: Option<Shown<&'a dyn Display>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<Cow<'a, str>>,
-    attempts: u32,
-    duration_ms: f64,
-    first_byte_ms: Option<f64>,
-    received_bytes: u64,
-    sent_bytes: u64,
-    request_id: Cow<'a, str>,
-}
-
-/// Written as text, without a string in between.
-struct Shown<T>(T);
-
-impl<T: Display> Serialize for Shown<T> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+/// Writes a line by hand: this is the one place where a request pays for what a serializer does not know beforehand.
+fn json(line: &AccessLine<'_>, key: KeyInLog, clock: &mut Clock, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"time\":\"");
+    clock.write(SystemTime::now(), out);
+    out.extend_from_slice(b"\",\"client\":\"");
+    write_address(line.client, out);
+    out.push(b'"');
+    string(out, "method", line.method);
+    string(out, "host", line.authority);
+    string(out, "path", line.path);
+    string(out, "version", version(line.version).as_bytes());
+    name(out, "status");
+    match line.status {
+        Some(status) => out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes()),
+        None => out.extend_from_slice(b"null"),
     }
+    if let Some(refusal) = line.refusal {
+        string(out, "refusal", refusal.as_bytes());
+    }
+    if line.truncated {
+        out.extend_from_slice(b",\"truncated\":true");
+    }
+    for (field, value) in [("pool", line.pool), ("backend", line.backend), ("owner", line.owner)] {
+        match value {
+            Some(value) => string(out, field, value.as_bytes()),
+            None => {
+                name(out, field);
+                out.extend_from_slice(b"null");
+            }
+        }
+    }
+    string(out, "reason", line.off_owner.unwrap_or("owner").as_bytes());
+    if let Some(found) = &line.key {
+        name(out, "key_source");
+        write!(out, "\"{}\"", found.source).expect("a vector takes all that is written");
+        match key {
+            KeyInLog::Hashed => {
+                name(out, "key");
+                out.push(b'"');
+                out.extend(
+                    (0..16).rev().map(|i| b"0123456789abcdef"[(found.place.0 >> (i * 4)) as usize & 0xf]),
+                );
+                out.push(b'"');
+            }
+            KeyInLog::Plain => string(out, "key", found.key),
+            KeyInLog::Omit => {}
+        }
+    }
+    number(out, "attempts", line.attempts.into());
+    millis(out, "duration_ms", Some(line.whole));
+    millis(out, "first_byte_ms", line.first_byte);
+    number(out, "received_bytes", line.received);
+    number(out, "sent_bytes", line.sent);
+    string(out, "request_id", line.request_id);
+    out.extend_from_slice(b"}\n");
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_false(value: &bool) -> bool {
-    !value
+fn name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
 }
 
-fn json(line: &AccessLine<'_>, key: KeyInLog, out: &mut Vec<u8>) {
-    let millis = |duration: Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
-    let shown = match key {
-        KeyInLog::Hashed => line.key.map(|(_, key)| Cow::Owned(format!("{:016x}", Place::of(key).0))),
-        KeyInLog::Plain => line.key.map(|(_, key)| text(key)),
-        KeyInLog::Omit => None,
-    };
-    let line = JsonLine {
-        time: Shown(humantime::format_rfc3339_millis(SystemTime::now())),
-        client: line.client,
-        method: text(line.method),
-        host: text(line.authority),
-        path: text(line.path),
-        version: version(line.version),
-        status: line.status,
-        refusal: line.refusal,
-        truncated: line.truncated,
-        pool: line.pool,
-        backend: line.backend,
-        owner: line.owner,
-        reason: line.off_owner.unwrap_or("owner"),
-        key_source: line.key.map(|(source, _)| Shown(source)),
-        key: shown,
-        attempts: line.attempts,
-        duration_ms: millis(line.whole),
-        first_byte_ms: line.first_byte.map(millis),
-        received_bytes: line.received,
-        sent_bytes: line.sent,
-        request_id: text(line.request_id),
-    };
-    serde_json::to_writer(&mut *out, &line).expect("a vector takes all that is written");
-    out.push(b'\n');
+fn number(out: &mut Vec<u8>, field: &str, value: u64) {
+    name(out, field);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// Milliseconds with three decimals, or `null`.
+fn millis(out: &mut Vec<u8>, field: &str, value: Option<Duration>) {
+    name(out, field);
+    let Some(value) = value else { return out.extend_from_slice(b"null") };
+    let micros = value.as_micros() as u64;
+    out.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
+    let rest = (micros % 1000) as u32;
+    out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+}
+
+fn digit(n: u32) -> u8 {
+    b'0' + (n % 10) as u8
+}
+
+/// A field with what a client or an operator has written.
+fn string(out: &mut Vec<u8>, field: &str, value: &[u8]) {
+    name(out, field);
+    out.push(b'"');
+    if value.len() <= LOG_FIELD_BYTES && value.iter().all(|&b| is_plain(b) && b != b'"' && b != b'\\') {
+        out.extend_from_slice(value);
+    } else {
+        // First made printable, then JSON.
+        for b in printable(value, false).bytes() {
+            if matches!(b, b'"' | b'\\') {
+                out.push(b'\\');
+            }
+            out.push(b);
+        }
+    }
+    out.push(b'"');
+}
+
+/// The time as text. The part that changes once a second is kept.
+#[derive(Debug, Default)]
+struct Clock {
+    second: u64,
+    /// `2026-11-21T10:26:20`
+    text: String,
+}
+
+impl Clock {
+    fn write(&mut self, now: SystemTime, out: &mut Vec<u8>) {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if self.second != since.as_secs() || self.text.is_empty() {
+            self.second = since.as_secs();
+            self.text.clear();
+            // Vectors and strings take all that is written.
+            let _ = write!(self.text, "{}", humantime::format_rfc3339_seconds(now));
+            self.text.pop();
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        let millis = since.subsec_millis();
+        out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+    }
 }
 
 fn common(line: &AccessLine<'_>, out: &mut Vec<u8>) {
@@ -389,20 +448,16 @@ fn common_time(time: &str) -> String {
     format!("{}/{month}/{}:{} +0000", &time[8..10], &time[..4], &time[11..19])
 }
 
-/// Printable ASCII as it is, all else as `\xNN`, cut at a bound. Quotes and backslashes are left to JSON.
-fn text(bytes: &[u8]) -> Cow<'_, str> {
-    let is_plain = |b: &u8| (b' '..=b'~').contains(b);
-    if bytes.len() <= LOG_FIELD_BYTES && bytes.iter().all(is_plain) {
-        return String::from_utf8_lossy(bytes);
-    }
-    Cow::Owned(printable(bytes, false))
-}
-
-/// The same for the common format, where quotes and backslashes are escaped here.
+/// For the common format.
 fn escape(bytes: &[u8]) -> String {
     printable(bytes, true)
 }
 
+fn is_plain(b: u8) -> bool {
+    matches!(b, b' '..=b'~')
+}
+
+/// Printable ASCII as it is, all else as `\xNN`, cut at a bound.
 fn printable(bytes: &[u8], escapes_quotes: bool) -> String {
     let mut out = String::with_capacity(bytes.len().min(LOG_FIELD_BYTES) + 16);
     for &b in bytes.iter().take(LOG_FIELD_BYTES) {
@@ -411,7 +466,7 @@ fn printable(bytes: &[u8], escapes_quotes: bool) -> String {
                 out.push('\\');
                 out.push(b as char);
             }
-            b' '..=b'~' => out.push(b as char),
+            _ if is_plain(b) => out.push(b as char),
             _ => write!(out, "\\x{b:02x}").expect("a string takes all that is written"),
         }
     }

@@ -3,10 +3,10 @@
 //! Owns the meaning of each source. Pure: it is shown a request and writes the key's bytes. What stands in a request is
 //! used as it stands: nothing is decoded, so that anybody can compute the same key.
 
-use std::{io::Write, net::IpAddr};
+use std::net::IpAddr;
 
 use super::{KeyPolicy, Source};
-use crate::http1::RequestHead;
+use crate::http1::{RequestHead, write_address};
 
 /// Stands between the parts of a join. No part can contain it: it ends a line in HTTP.
 pub const JOINT: u8 = b'\n';
@@ -112,22 +112,6 @@ fn write(source: &Source, facts: &Facts<'_>, key: &mut Vec<u8>) -> bool {
             true
         }
         _ => false,
-    }
-}
-
-/// Writes an address as text; one of IPv4 in IPv6's clothes as what it is.
-pub fn write_address(address: IpAddr, out: &mut Vec<u8>) {
-    match address.to_canonical() {
-        // For every request: the formatting machinery would cost ten times as much.
-        IpAddr::V4(address) => {
-            for (i, octet) in address.octets().into_iter().enumerate() {
-                if i > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
-            }
-        }
-        IpAddr::V6(address) => write!(out, "{address}").expect("a vector takes all that is written"),
     }
 }
 
