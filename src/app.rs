@@ -218,7 +218,7 @@ impl Running {
             tracing::info!("drained");
             Stopped::Drained
         } else {
-            tracing::warn!("stopped before the last request was answered");
+            tracing::warn!("stopped before all connections had ended");
             Stopped::CutOff
         }
     }
@@ -328,7 +328,11 @@ pub fn offline_view(config: &Config) -> Result<View, StartError> {
             }
         }
     }
-    Ok(make_fleet(&unwatched, 1)?.view())
+    let mut view = make_fleet(&unwatched, 1)?.view();
+    for member in view.pools.iter_mut().flat_map(|pool| &mut pool.members) {
+        member.reason = "not known: no proxy was asked".into();
+    }
+    Ok(view)
 }
 
 fn watch_policy(pool: &PoolConfig) -> WatchPolicy {

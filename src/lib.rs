@@ -55,6 +55,18 @@
 //! - **Cost.** One task carries both sides of an exchange: no second task per upstream connection, no channel between
 //!   the two, no header map. Lines that need no change are copied in runs. An idle connection, on either side, is a bare
 //!   socket: no buffer, no parser. `benches/peers` measures what that gives.
+//!
+//! # What keeps the data path short
+//!
+//! - **A short way** (`proxy/short.rs`) for what nearly all exchanges are: a request that one write takes, an answer that
+//!   one read brings. Two writes, two reads, one wait. Whatever does not fit goes on, from where it stands, on the long
+//!   way (`proxy/attempt.rs`), which alone knows about streams, interim answers and reading ahead.
+//! - **A pipe for long bodies** (`io/pipe.rs`): the rest of a body of known length passes from socket to socket by
+//!   splice(2).
+//! - **Workers accept for themselves** (`server/accept.rs`). One accepting thread for all would spread connections
+//!   evenly, but costs each of them a second thread, a second registration and a queue that a burst can fill. Sockets of
+//!   their own (`SO_REUSEPORT`) cost none of that, and a connection that the kernel gave to a busy worker is passed on.
+//! - **What was begun is finished first** (`server/gate.rs`): under load, answers go before new requests.
 
 pub mod admin;
 pub mod app;

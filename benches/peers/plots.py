@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 OURS = "ringway"
 # Colours that stay apart for colour-blind readers too.
 COLOURS = {"ringway": "#0072b2", "nginx": "#009e73", "haproxy": "#e69f00", "envoy": "#cc79a7", "pingora": "#56b4e9",
-           "nginx-buffers": "#66c2a5"}
+           "nginx-buffers": "#66c2a5", "haproxy-splice": "#fdbf6f"}
 OTHER = "#999999"
 # A ratio beyond this is cut off, and its value written instead.
 MOST = 5.0

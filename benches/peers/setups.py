@@ -11,7 +11,7 @@ CONFIG = Path(__file__).resolve().parent / "config"
 HEADERS = 30
 
 TEMPLATES = {"ringway": "ringway.toml", "nginx": "nginx.conf", "haproxy": "haproxy.cfg", "envoy": "envoy.yaml",
-             "nginx-buffers": "nginx.conf", "ringway-scraped": "ringway.toml"}
+             "nginx-buffers": "nginx.conf", "haproxy-splice": "haproxy.cfg", "ringway-scraped": "ringway.toml"}
 
 # How each template writes one backend; {n} counts from 1. HAProxy's `check` is put in where a case asks for it.
 BACKEND = {
@@ -38,6 +38,7 @@ ACCESS_LOG = {
     "ringway.toml": '[access_log]\nformat = "common"\nfile = "{file}"',
 }
 
+SPLICE = {"haproxy-splice": "option splice-response\noption splice-request"}
 BUFFERS = {"nginx-buffers": "proxy_buffer_size 16k; proxy_buffers 32 16k;"}
 
 
@@ -62,7 +63,7 @@ def configure(name, case, folder, backends, port, admin):
     path = fill(template, folder, f"{name}.{template}", backends, " check inter 1s" if case.dead else "", NAME=name,
                 PORT=port, ADMIN=admin, POOL=case.pool, ACCESS_LOG=wanted,
                 CHECKS=CHECKS.get(template, "") if case.dead else "",
-                BUFFERS=f"{BUFFERS.get(name, '')} {bounded}".strip())
+                SPLICE=SPLICE.get(name, ""), BUFFERS=f"{BUFFERS.get(name, '')} {bounded}".strip())
     return {
         "nginx.conf": ["-p", str(folder), "-c", str(path)],
         "haproxy.cfg": ["-db", "-f", str(path)],
@@ -73,7 +74,7 @@ def configure(name, case, folder, backends, port, admin):
 
 def log_file(name, folder):
     """Where a proxy's access log goes. HAProxy's is its standard output, which is kept in its log."""
-    return folder / (f"{name}.log" if name == "haproxy" else f"{name}.access")
+    return folder / (f"{name}.log" if name.startswith("haproxy") else f"{name}.access")
 
 
 def fill(template, folder, name, backends, check="", **values):

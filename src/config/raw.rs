@@ -178,7 +178,7 @@ fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {
         section.key("max_connections_per_address", Integer::new(0, 10_000_000), 0_usize, doc).value;
     let doc = "Networks and addresses of proxies in front, whose `X-Forwarded-For` is believed.";
     let trusted_proxies = section.key("trusted_proxies", List(text::network()), vec![], doc);
-    let doc = "The name in the `Via` header of requests and answers; empty for no such header.";
+    let doc = "The name that is added to the `Via` header of requests; empty to add none.";
     let kind = text::OrEmpty(text::token("a name"));
     let via = section.key("via", kind, Some("ringway".to_owned()), doc).value;
     let policy = ClientPolicy {

@@ -19,7 +19,9 @@ use super::{
     waits::{Slow, Waits},
 };
 use crate::{
-    http1::{AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version, has_head_end},
+    http1::{
+        AnswerError, AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version, has_head_end,
+    },
     io::{Buffer, BufferPool, Pipe, Pipes},
     limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS, PIPE_BYTES, SPLICE_FROM},
     tally::AttemptEnd,
@@ -103,6 +105,12 @@ impl Terms<'_> {
     }
 }
 
+/// The log alone says what is wrong with it: clients are told nothing about the inside.
+fn refused(error: AnswerError) -> Cut {
+    tracing::debug!(%error, "an answer is refused");
+    Cut::Backend(AttemptEnd::Protocol)
+}
+
 /// Everything that receiving needs.
 pub(super) struct Receiving<'a> {
     pub(super) reader: ReadHalf<'a>,
@@ -135,8 +143,7 @@ impl Receiving<'_> {
             Some(read) => read,
             None => self.final_head().await?,
         };
-        let framing =
-            head.framing(self.terms.request.method).map_err(|_| Cut::Backend(AttemptEnd::Protocol))?;
+        let framing = head.framing(self.terms.request.method).map_err(refused)?;
         self.waits.answer_begins();
         self.out = self.buffers.output();
         let client = self.terms.begin(&mut self.out, self.input.filled(), &head, framing);
@@ -208,7 +215,7 @@ impl Receiving<'_> {
                         return Err(Cut::Backend(AttemptEnd::Protocol));
                     }
                     Ok(Parsed::Partial) => look_again_at = self.input.filled().len() * 2,
-                    Err(_) => return Err(Cut::Backend(AttemptEnd::Protocol)),
+                    Err(error) => return Err(refused(error)),
                 }
             }
             let read =

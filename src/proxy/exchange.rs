@@ -4,7 +4,7 @@
 
 use std::{
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::net::TcpStream;
@@ -346,9 +346,11 @@ pub fn write_refusal(
         _ => "",
     };
     let length = body.len();
+    // RFC 9110 section 6.6.1: whoever makes an answer dates it.
+    let date = httpdate::HttpDate::from(SystemTime::now());
     let head = format!(
-        "HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {length}\r\n\
-         cache-control: no-store\r\nx-request-id: {id}\r\n{extra}{connection}\r\n"
+        "HTTP/1.1 {status} {phrase}\r\ndate: {date}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {length}\r\ncache-control: no-store\r\nx-request-id: {id}\r\n{extra}{connection}\r\n"
     );
     out.extend_from_slice(head.as_bytes());
     if !head_only {

@@ -68,9 +68,14 @@ impl RequestBody {
         self.received
     }
 
-    /// Payload that passes without being copied: its length is known and it is not kept.
+    /// Payload that passes from the client's buffer to the backend as it is: its length is known.
     pub(super) fn passes_directly(&self) -> bool {
-        !self.keeps_all && matches!(self.framing, Framing::Length(_))
+        matches!(self.framing, Framing::Length(_))
+    }
+
+    /// Payload that nobody here needs to see: it passes directly and is not kept.
+    pub(super) fn passes_unseen(&self) -> bool {
+        !self.keeps_all && self.passes_directly()
     }
 
     /// The number of bytes at the front of `input` that are payload, for a body that passes directly.
@@ -94,6 +99,7 @@ impl RequestBody {
     pub(super) fn passed_directly(&mut self, n: usize, input: &mut Buffer) -> Result<(), BodyFault> {
         let piece = self.reader.next(&input.filled()[..n]).map_err(BodyFault::Malformed)?;
         debug_assert_eq!(piece, Piece::Data(n), "payload of known length is whatever comes");
+        self.keep(&input.filled()[..n]);
         input.consume(n);
         self.count(n)
     }
@@ -108,16 +114,7 @@ impl RequestBody {
                     self.count(n)?;
                     let data = &input.filled()[..n];
                     write_payload(self.framing, data, out);
-                    if self.keeps_all && self.kept.len() + n <= self.keep_bound {
-                        // Once, for a body of known length: growing would copy it again and again.
-                        if let (0, Framing::Length(length)) = (self.kept.len(), self.framing) {
-                            self.kept.reserve_exact(length as usize);
-                        }
-                        self.kept.extend_from_slice(data);
-                    } else {
-                        self.keeps_all = false;
-                        self.kept = Vec::new();
-                    }
+                    self.keep(data);
                     input.consume(n);
                 }
                 Piece::End(n) => {
@@ -128,6 +125,20 @@ impl RequestBody {
             }
         }
         Ok(())
+    }
+
+    /// Keeps payload for another attempt, as long as all of it fits.
+    fn keep(&mut self, data: &[u8]) {
+        if !self.keeps_all || self.kept.len() + data.len() > self.keep_bound {
+            self.keeps_all = false;
+            self.kept = Vec::new();
+            return;
+        }
+        // Once, for a body of known length: growing would copy it again and again.
+        if let (0, Framing::Length(length)) = (self.kept.len(), self.framing) {
+            self.kept.reserve_exact(length as usize);
+        }
+        self.kept.extend_from_slice(data);
     }
 
     /// Writes what was read before, for another attempt.

@@ -86,12 +86,15 @@ impl Sending<'_> {
     async fn pass_directly(&mut self) -> Result<(), Fault> {
         loop {
             if self.input.is_empty()
+                && self.body.passes_unseen()
                 && self.body.known_rest() >= SPLICE_FROM
                 && let Some(pipe) = self.pipes.take()
             {
                 return self.splice(pipe).await;
             }
-            self.input.grow(BULK_BUFFER_BYTES);
+            if self.body.known_rest() > BUFFER_BYTES as u64 {
+                self.input.grow(BULK_BUFFER_BYTES);
+            }
             if !self.input.is_empty() {
                 let n = self.body.direct(self.input);
                 let bytes = &self.input.filled()[..n];

@@ -1,7 +1,6 @@
 //! What an exchange is waiting for, and until when.
 //!
-//! Owns one due time for each kind of waiting. An operation that does not have to wait sets none, so a request that is
-//! in time reads the clock three times: when it begins, when it waits for the answer, and when the answer is there.
+//! Owns one due time for each kind of waiting. An operation that does not have to wait sets none.
 
 use std::{
     cell::Cell,

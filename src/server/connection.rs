@@ -33,19 +33,47 @@ pub(super) async fn serve(house: Rc<House>, stream: TcpStream, peer: SocketAddr)
         }
     })
     .await
-        // On the heap while it lasts: a connection that idles does not carry room for a turn.
-        && Box::pin(turn(&house, &mut client)).await
     {
+        house.gate.enter().await;
+        let goes_on = match first_bytes(&house, &mut client).await {
+            // On the heap while it lasts: a connection that idles does not carry room for a turn.
+            Some(true) => Box::pin(turn(&house, &mut client)).await,
+            Some(false) => false,
+            None => {
+                house.gate.leave();
+                continue;
+            }
+        };
+        house.gate.leave();
+        if !goes_on {
+            break;
+        }
         patience = house.policy.keep_alive_timeout;
     }
     house.check_out(number);
     house.gateway.buffers.take_back(&mut client.input);
 }
 
-/// From a request's first byte to the end of its answer. Whether another request may follow.
-async fn turn(house: &House, client: &mut ClientEnd) -> bool {
-    house.gate.enter().await;
+/// Reads what the connection is ready for. `Some(false)`: its end. `None`: nothing, because the runtime takes a new connection for
+/// ready until it has been tried.
+async fn first_bytes(house: &House, client: &mut ClientEnd) -> Option<bool> {
+    if !client.input.is_empty() {
+        return Some(true);
+    }
     house.gateway.buffers.lend(&mut client.input);
+    let read =
+        std::future::poll_fn(|cx| Poll::Ready(client.input.poll_fill(&mut client.stream, cx, BUFFER_BYTES)));
+    match read.await {
+        Poll::Ready(read) => Some(matches!(read, Ok(1..))),
+        Poll::Pending => {
+            house.gateway.buffers.take_back(&mut client.input);
+            None
+        }
+    }
+}
+
+/// From a request's first bytes to the end of its answer. Whether another request may follow.
+async fn turn(house: &House, client: &mut ClientEnd) -> bool {
     let begun = Instant::now();
     let mut head = house.gateway.take_head();
     let after = match read_head(house, client, &mut head, begun).await {
@@ -54,7 +82,6 @@ async fn turn(house: &House, client: &mut ClientEnd) -> bool {
         Err(End::Refused(refusal)) => refuse(house, client, refusal, begun).await,
     };
     house.gateway.give_head(head);
-    house.gate.leave();
     match after {
         After::Next => house.gateway.buffers.take_back(&mut client.input),
         After::Close => {}

@@ -36,7 +36,7 @@ macro_rules! families {
 
 families! {
     REQUESTS = "ringway_requests_total", Counter, ["pool", "backend", "class"],
-        "Requests by how they ended for their client (2xx, cancelled, ...); backend is empty where the answer was Ringway's own, pool too where none was found.";
+        "Requests by how they ended for their client (2xx, truncated, cancelled, ...); backend is empty where the answer was Ringway's own, pool too where none was found.";
     DURATION = "ringway_request_duration_seconds", Histogram, ["pool"],
         "Time from a request's head to the last byte of its answer.";
     FIRST_BYTE = "ringway_request_first_byte_seconds", Histogram, ["pool"],
@@ -98,7 +98,7 @@ families! {
     READY = "ringway_ready", Gauge, [],
         "1 while the process is ready for traffic, else 0.";
     ACCESS_DROPPED = "ringway_access_log_dropped_lines_total", Counter, [],
-        "Access lines dropped because the writer could not keep up.";
+        "Access lines lost: too many waited for the writer, or they could not be written.";
     BUILD = "ringway_build_info", Gauge, ["version"],
         "Always 1.";
 }

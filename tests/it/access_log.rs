@@ -21,8 +21,13 @@ async fn lines_of(format: &str, key: &str) -> (Vec<String>, String) {
     proxy.stop().await;
     // Each worker hands its lines over for itself.
     let mut lines: Vec<String> = read().lines().map(str::to_owned).collect();
-    let place = |line: &String| ["/a", "/plain", "-"].iter().position(|path| line.contains(&format!("{path}\""))
-        || line.contains(&format!(" {path} ")) || (*path == "/a" && line.contains("/a\\")));
+    let place = |line: &String| {
+        ["/a", "/plain", "-"].iter().position(|path| {
+            line.contains(&format!("{path}\""))
+                || line.contains(&format!(" {path} "))
+                || (*path == "/a" && line.contains("/a\\"))
+        })
+    };
     lines.sort_by_key(place);
     (lines, read())
 }
