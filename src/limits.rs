@@ -75,6 +75,9 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 /// How long an admin client may take for its request's head.
 pub const ADMIN_HEAD: Duration = Duration::from_secs(5);
 
+/// Bytes of a scrape that are written at a time: a page of a large fleet is never in memory as a whole.
+pub const SCRAPE_PART: usize = 32 * 1024;
+
 /// How often a worker looks through its idle upstream connections.
 pub const SWEEP: Duration = Duration::from_secs(1);
 

@@ -7,6 +7,8 @@ pub mod log;
 pub mod metrics;
 
 mod families;
+mod lines;
+mod readings;
 
 pub use access::{AccessFormat, AccessLogPolicy, KeyInLog};
 pub use log::{LogFormat, LogPolicy};

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -19,9 +19,10 @@ use crate::{
         key::{Facts, Fields},
     },
     server::Phase,
+    telemetry::metrics::Scrape,
 };
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<Either<Full<Bytes>, Scrape>>;
 
 const INDEX: &str = "Ringway admin\n\n\
     /metrics                              for Prometheus\n\
@@ -53,8 +54,10 @@ pub(super) fn answer(state: &State, request: &Request<Incoming>) -> Answer {
     }
     match path {
         "/" => text(StatusCode::OK, INDEX),
-        "/metrics" => match state.metrics.text() {
-            Ok(page) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", page),
+        "/metrics" => match state.metrics.scrape() {
+            Ok(scrape) => {
+                typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", Either::Right(scrape))
+            }
             Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
         },
         "/api/pools" => json(StatusCode::OK, &answers::pools(&state.view.load())),
@@ -177,15 +180,19 @@ fn error(status: StatusCode, problem: &str) -> Answer {
 fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let mut body = serde_json::to_string_pretty(value).expect("the answers' types are all JSON");
     body.push('\n');
-    typed(status, "application/json", body)
+    typed(status, "application/json", whole(body))
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {
-    typed(status, "text/plain; charset=utf-8", body)
+    typed(status, "text/plain; charset=utf-8", whole(body))
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Scrape> {
+    Either::Left(Full::new(body.into()))
+}
+
+fn typed(status: StatusCode, kind: &'static str, body: Either<Full<Bytes>, Scrape>) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
