@@ -16,6 +16,7 @@ use crate::{
     admin::{Admin, State},
     config::{Config, Loaded, PoolConfig},
     control::{Control, WatchPolicy, probe::ProbeKind},
+    endpoint::Endpoint,
     fleet::{self, Fleet, Thresholds, View},
     proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
     server::{Admission, Entrance, Listener, Phase, ServerPolicy, Worker},
@@ -33,7 +34,7 @@ pub enum StartError {
     #[error("can't listen on {address} ({what}): {error}")]
     Bind {
         /// The address.
-        address: SocketAddr,
+        address: Endpoint,
         /// What was to listen there.
         what: String,
         /// The kernel's reason.
@@ -75,7 +76,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     /// The listeners' addresses, with the ports that the kernel chose, in the order of the configuration.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<Endpoint>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
     view: Arc<ArcSwap<View>>,
@@ -132,7 +133,7 @@ impl Running {
         let plan = Arc::new(make_plan(&config, access_log.clone()));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
         let names = bound.listeners.iter().map(|listener| listener.name.clone()).collect();
-        let addresses = bound.listeners.iter().map(|listener| listener.address).collect();
+        let addresses = bound.listeners.iter().map(|listener| listener.address.clone()).collect();
         let entrances =
             Entrance::for_workers(worker_count, bound.listeners, &Arc::new(admission), &proven, &phase_seen);
         let (workers, workers_ended) = start_workers(&config, &plan, &view, &cells, &phase_seen, entrances)?;
@@ -273,11 +274,15 @@ fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
     for policy in &config.listeners {
         let what = format!("listener {:?}", policy.name);
         let bound = Listener::bind(policy, workers);
-        listeners.push(bound.map_err(|error| StartError::Bind { address: policy.address, what, error })?);
+        listeners.push(bound.map_err(|error| StartError::Bind {
+            address: policy.address.clone(),
+            what,
+            error,
+        })?);
     }
-    let bind_admin = |address| {
+    let bind_admin = |address: SocketAddr| {
         let what = "admin".to_owned();
-        TcpListener::bind(address).map_err(|error| StartError::Bind { address, what, error })
+        TcpListener::bind(address).map_err(|error| StartError::Bind { address: address.into(), what, error })
     };
     let admin = config.admin.address.map(bind_admin).transpose()?;
     Ok(Bound { listeners, admin })

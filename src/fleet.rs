@@ -8,15 +8,18 @@ mod backend;
 mod health;
 mod view;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
-pub(crate) use address::host_name_fault;
 pub use address::{Address, AddressError};
+pub(crate) use address::{host_name_fault, read_socket_path};
 pub use backend::{Backend, Pool};
 pub use health::{Health, Outcome, Thresholds};
 pub use view::{MemberView, PoolView, Standing, View};
 
-use crate::ring::{MemberIndex, Ring, RingError, Weight};
+use crate::{
+    endpoint::Endpoint,
+    ring::{MemberIndex, Ring, RingError, Weight},
+};
 
 /// One backend as the configuration has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +80,7 @@ pub enum Fact {
     /// A probe ended.
     Probed(Outcome),
     /// Its host name was resolved, to at least one address.
-    Resolved(Arc<[SocketAddr]>),
+    Resolved(Arc<[Endpoint]>),
     /// Its host name could not be resolved. The addresses known so far stay in use.
     NotResolved(String),
 }
@@ -126,7 +129,7 @@ struct PoolState {
 #[derive(Debug)]
 struct MemberState {
     backend: Arc<Backend>,
-    addresses: Arc<[SocketAddr]>,
+    addresses: Arc<[Endpoint]>,
     /// Its host name has been looked up, with whatever result, or it has none.
     looked_up: bool,
     health: Health,
@@ -251,10 +254,10 @@ impl MemberState {
     }
 }
 
-fn first_addresses(address: &Address) -> (Arc<[SocketAddr]>, Option<&'static str>) {
-    match address {
-        Address::Socket(address) => (Arc::new([*address]), None),
-        Address::Name { .. } => (Arc::new([]), Some("its host name is not resolved yet")),
+fn first_addresses(address: &Address) -> (Arc<[Endpoint]>, Option<&'static str>) {
+    match address.endpoint() {
+        Some(endpoint) => (Arc::new([endpoint]), None),
+        None => (Arc::new([]), Some("its host name is not resolved yet")),
     }
 }
 
@@ -322,7 +325,7 @@ mod tests {
         let mut fleet = Fleet::new(vec![plan], 1, SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(fleet.view().pools[0].members[0].standing, Standing::Unresolved);
         let member = MemberIndex(0);
-        let found = Fact::Resolved(Arc::new(["127.0.0.1:1".parse().unwrap()]));
+        let found = Fact::Resolved(Arc::new([Endpoint::Tcp("127.0.0.1:1".parse().unwrap())]));
         assert!(!fleet.is_proven(), "nobody knows yet where its backend is");
         fleet.apply(Event { pool: 0, member, fact: found }, SystemTime::UNIX_EPOCH);
         assert!(fleet.is_proven());

@@ -5,7 +5,9 @@
 mod buffer;
 mod deadline;
 mod pipe;
+mod stream;
 
 pub use buffer::{Buffer, BufferPool};
 pub use deadline::Deadline;
 pub use pipe::{Pipe, Pipes};
+pub use stream::{Detached, ReadHalf, Stream, WriteHalf};

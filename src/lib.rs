@@ -29,7 +29,7 @@
 //! | [`ring`] | placement: which backend owns a key, and who comes next. Pure |
 //! | [`fleet`] | pools, backends and their health, and the [`fleet::View`] of them. Pure |
 //! | [`http1`] | HTTP/1.1 on the wire: what bytes mean, and which are refused. Pure |
-//! | [`io`] | buffers and timers of a connection |
+//! | [`io`] | streams, buffers and timers of a connection, whatever carries it; [`endpoint`] is where it leads |
 //! | [`upstream`] | connections to backends |
 //! | [`proxy`] | the request path; start at [`proxy::exchange::exchange`] |
 //! | [`server`] | listeners, workers, client connections |
@@ -40,7 +40,7 @@
 //! | [`app`] | assembly |
 //!
 //! Dependencies point one way: `app → {admin, proxy, server, control} → {upstream, telemetry} → fleet → ring`; `http1`,
-//! `io`, `tally` and `limits` are leaves. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
+//! `io`, `endpoint`, `tally` and `limits` are leaves. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
 //! them. `tests/it/tidy.rs` holds these rules.
 //!
 //! # Why the data path does not use hyper
@@ -73,6 +73,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod endpoint;
 pub mod fleet;
 pub mod http1;
 pub mod io;

@@ -6,15 +6,19 @@ mod accept;
 mod admission;
 mod connection;
 mod gate;
+mod listen;
 mod worker;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use accept::{Entrance, Listener};
+pub use accept::Entrance;
 pub use admission::Admission;
+pub use listen::Listener;
 pub use worker::Worker;
+
+use crate::endpoint::Endpoint;
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +26,9 @@ pub struct ListenerPolicy {
     /// Its name in metrics and logs.
     pub name: String,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: Endpoint,
+    /// Who may connect to a Unix socket, as file permissions.
+    pub mode: u32,
 }
 
 /// How the process runs and ends.

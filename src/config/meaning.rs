@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     admin::AdminPolicy,
+    endpoint::Endpoint,
     proxy::route::{HostPattern, RoutePolicy},
     server::ListenerPolicy,
     telemetry::AccessLogPolicy,
@@ -42,7 +43,11 @@ pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
         listeners: written
             .listeners
             .into_iter()
-            .map(|listener| ListenerPolicy { name: listener.name.value, address: listener.address.value })
+            .map(|listener| ListenerPolicy {
+                name: listener.name.value,
+                address: listener.address.value,
+                mode: listener.mode.value,
+            })
             .collect(),
         client: written.client,
         routes,
@@ -63,7 +68,8 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
     for listener in listeners {
         let (address, name) = (&listener.address, &listener.name);
         // Port 0 is another port each time.
-        let twin = addresses.insert(address.value, address).filter(|_| address.value.port() != 0);
+        let is_any = address.value.socket().is_some_and(|socket| socket.port() == 0);
+        let twin = addresses.insert(&address.value, address).filter(|_| !is_any);
         if let Some(twin) = twin {
             findings.push(
                 Draft::new(
@@ -185,8 +191,10 @@ fn admin(written: &AsWritten, findings: &mut Findings) {
     let Some(socket) = address.value.filter(|_| address.sound) else {
         return;
     };
-    let twin =
-        written.listeners.iter().find(|listener| listener.address.value == socket && socket.port() != 0);
+    let twin = written
+        .listeners
+        .iter()
+        .find(|listener| listener.address.value == Endpoint::Tcp(socket) && socket.port() != 0);
     if let Some(twin) = twin {
         let default = if address.is_written() { "" } else { ", by default" };
         // Whichever is written can be pointed at; the listener always is.

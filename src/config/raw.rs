@@ -12,6 +12,7 @@ use super::{
     section::{Located, Section, Shape},
 };
 use crate::{
+    endpoint::Endpoint,
     proxy::route::HostPattern,
     server::{ClientPolicy, ServerPolicy},
     telemetry::{AccessFormat, KeyInLog, LogFormat, LogPolicy},
@@ -41,7 +42,8 @@ pub(super) struct AsWritten {
 }
 
 pub(super) struct Listener {
-    pub(super) address: Located<SocketAddr>,
+    pub(super) address: Located<Endpoint>,
+    pub(super) mode: Located<u32>,
     /// The address if no name is written.
     pub(super) name: Located<String>,
 }
@@ -122,14 +124,16 @@ pub(super) fn read(root: &mut Section<'_>) -> AsWritten {
 }
 
 fn listener(section: &mut Section<'_>) -> Option<Listener> {
-    let doc = "The IP address and port to listen on; port 0 takes any free port.";
-    let address = section.required("address", text::socket(), doc);
+    let doc = "The IP address and port to listen on, where port 0 takes any free port; or a Unix socket as \"unix:/PATH\".";
+    let address = section.required("address", text::endpoint(), doc);
     let doc = "What metrics and logs call this listener.";
     let name = section.derived("name", text::name(), "the address", doc);
+    let doc = "Who may connect to a Unix socket: the permissions of its file, in octal.";
+    let mode = section.key("mode", text::file_mode(), 0o666, doc);
     let address = address?;
     let name = name.unwrap_or_else(|| Located { value: address.value.to_string(), at: None, sound: true });
     section.record("name", text::name().literal(&name.value));
-    Some(Listener { address, name })
+    Some(Listener { address, mode, name })
 }
 
 fn route(section: &mut Section<'_>) -> Route {

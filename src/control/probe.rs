@@ -2,15 +2,16 @@
 //!
 //! Owns what counts as a pass. Knows nothing of what came before or what follows from it.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, io, ops::RangeInclusive, time::Duration};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::{
+    endpoint::Endpoint,
     fleet::{Address, Outcome},
+    io::Stream,
     limits::PROBE_BODY_BYTES,
 };
 
@@ -47,7 +48,7 @@ pub struct HttpProbe {
 pub struct ProbePolicy {
     /// Their kind.
     pub kind: ProbeKind,
-    /// Their port. `None`: the backend's own.
+    /// Their port. `None`: the backend's own. A Unix socket has none.
     pub port: Option<u16>,
     /// Time between the end of one and the beginning of the next.
     pub interval: Duration,
@@ -67,10 +68,12 @@ pub struct ProbePolicy {
 ///
 /// # Errors
 /// It could not be checked, for want of descriptors, ports or memory on this side.
-pub async fn probe(policy: &ProbePolicy, address: SocketAddr, configured: &Address) -> io::Result<Outcome> {
-    let address = SocketAddr::new(address.ip(), policy.port.unwrap_or(address.port()));
+pub async fn probe(policy: &ProbePolicy, mut address: Endpoint, configured: &Address) -> io::Result<Outcome> {
+    if let (Endpoint::Tcp(socket), Some(port)) = (&mut address, policy.port) {
+        socket.set_port(port);
+    }
     let check = async {
-        let stream = TcpStream::connect(address).await?;
+        let stream = Stream::connect(&address).await?;
         match &policy.kind {
             ProbeKind::Off | ProbeKind::Tcp => Ok(()),
             ProbeKind::Http(http) => http_check(http, stream, configured).await.map_err(Failed::Answer),
@@ -109,11 +112,11 @@ fn is_local(error: &io::Error) -> bool {
         || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
-async fn http_check(probe: &HttpProbe, stream: TcpStream, configured: &Address) -> Result<(), String> {
+async fn http_check(probe: &HttpProbe, stream: Stream, configured: &Address) -> Result<(), String> {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     let check = async {
-        let host = probe.host.clone().unwrap_or_else(|| configured.to_string());
+        let host = probe.host.clone().unwrap_or_else(|| configured.authority());
         let mut request = Request::builder().method(&*probe.method).uri(&*probe.path).header("host", host);
         request =
             request.header("user-agent", concat!("ringway/", env!("CARGO_PKG_VERSION"), " (health check)"));

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use crate::endpoint::Endpoint;
+
 /// How long a look-up may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -10,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// Why there are none, in a sentence.
-pub(super) async fn resolve(host: &str, port: u16) -> Result<Arc<[SocketAddr]>, String> {
+pub(super) async fn resolve(host: &str, port: u16) -> Result<Arc<[Endpoint]>, String> {
     match tokio::time::timeout(LIMIT, tokio::net::lookup_host((host, port))).await {
         Err(_) => Err(format!("no answer within {LIMIT:?}")),
         Ok(Err(error)) => Err(error.to_string()),
@@ -18,7 +20,10 @@ pub(super) async fn resolve(host: &str, port: u16) -> Result<Arc<[SocketAddr]>, 
             let mut addresses: Vec<SocketAddr> = found.collect();
             addresses.sort_unstable();
             addresses.dedup();
-            if addresses.is_empty() { Err("no addresses".into()) } else { Ok(addresses.into()) }
+            if addresses.is_empty() {
+                return Err("no addresses".into());
+            }
+            Ok(addresses.into_iter().map(Endpoint::Tcp).collect())
         }
     }
 }

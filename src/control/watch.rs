@@ -2,7 +2,7 @@
 //!
 //! Owns their rhythm: the first round at once, then an interval with jitter, a shorter one while something is changing.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -16,6 +16,7 @@ use super::{
     resolve::resolve,
 };
 use crate::{
+    endpoint::Endpoint,
     fleet::{Address, Backend, Event, Fact, Health, Outcome, PoolView, Thresholds},
     limits::PROBES_IN_FLIGHT,
     ring::MemberIndex,
@@ -72,9 +73,9 @@ struct Watch {
 impl Watch {
     async fn run(self, policy: WatchPolicy) {
         let WatchPolicy { probe, resolve_interval } = policy;
-        let Address::Name { host, port } = self.watched.backend.address.clone() else {
-            let Address::Socket(address) = self.watched.backend.address else { return };
-            return self.probes(&probe, || Some(address)).await;
+        let address = self.watched.backend.address.clone();
+        let Address::Name { host, port } = address else {
+            return self.probes(&probe, || address.endpoint()).await;
         };
         // The first look-up comes before the first probe, which would have nowhere to go.
         // What it finds is probed from then on: the view may show it only later.
@@ -83,18 +84,18 @@ impl Watch {
             loop {
                 tokio::time::sleep(jittered(resolve_interval, 0.1)).await;
                 let last = self.look_up(&host, port).await;
-                found.send_if_modified(|at| last.is_some_and(|last| at.replace(last) != Some(last)));
+                found.send_if_modified(|at| last.is_some() && std::mem::replace(at, last.clone()) != last);
             }
         };
-        tokio::join!(look_ups, self.probes(&probe, || *is_at.borrow()));
+        tokio::join!(look_ups, self.probes(&probe, || is_at.borrow().clone()));
     }
 
     /// Looks the name up, tells the result, and returns the first address.
-    async fn look_up(&self, host: &str, port: u16) -> Option<SocketAddr> {
+    async fn look_up(&self, host: &str, port: u16) -> Option<Endpoint> {
         let mut first = None;
         let fact = match resolve(host, port).await {
             Ok(addresses) => {
-                first = addresses.first().copied();
+                first = addresses.first().cloned();
                 Fact::Resolved(addresses)
             }
             Err(error) => {
@@ -111,7 +112,7 @@ impl Watch {
         first
     }
 
-    async fn probes(&self, policy: &ProbePolicy, address: impl Fn() -> Option<SocketAddr>) {
+    async fn probes(&self, policy: &ProbePolicy, address: impl Fn() -> Option<Endpoint>) {
         if policy.kind == ProbeKind::Off {
             return;
         }
@@ -135,7 +136,7 @@ impl Watch {
         }
     }
 
-    async fn one_probe(&self, policy: &ProbePolicy, address: Option<SocketAddr>) -> io::Result<Outcome> {
+    async fn one_probe(&self, policy: &ProbePolicy, address: Option<Endpoint>) -> io::Result<Outcome> {
         let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
         let Some(address) = address else {
             return Ok(Outcome::fail("its host name has no address"));

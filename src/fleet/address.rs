@@ -2,11 +2,13 @@
 //!
 //! Owns the written form. Resolves nothing: that is [`crate::control`].
 
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, path::Path, str::FromStr, sync::Arc};
 
-/// Where a backend is: an address, or a host name with a port that is resolved at start and again on a period.
+use crate::endpoint::Endpoint;
+
+/// Where a backend is: an address, a host name with a port that is resolved at start and again on a period, or a Unix socket.
 ///
-/// Written `10.0.0.1:80`, `[::1]:80` or `cache.internal:80`; the port is never 0. A host name is kept in lower case.
+/// Written `10.0.0.1:80`, `[::1]:80`, `cache.internal:80` or `unix:/run/cache.sock`; the port is never 0. A host name is kept in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An IP address with a port.
@@ -18,7 +20,31 @@ pub enum Address {
         /// The port, never 0.
         port: u16,
     },
+    /// The path of a Unix socket.
+    Unix(Arc<Path>),
 }
+
+impl Address {
+    /// Where to connect, if that is known without asking.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Socket(address) => Some(Endpoint::Tcp(*address)),
+            Self::Unix(path) => Some(Endpoint::Unix(path.clone())),
+            Self::Name { .. } => None,
+        }
+    }
+
+    /// What stands in a `Host` header that means this backend. What has no address is `localhost`, as others have it.
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Socket(_) | Self::Name { .. } => self.to_string(),
+            Self::Unix(_) => "localhost".into(),
+        }
+    }
+}
+
+/// Bytes in the path of a Unix socket (unix(7): 108 with the end).
+const SOCKET_PATH_BYTES: usize = 107;
 
 /// Why a text is no [`Address`], and what to write in its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +66,9 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return read_socket_path(path).map(Self::Unix);
+        }
         if let Ok(socket) = text.parse::<SocketAddr>() {
             return match socket.port() {
                 0 => {
@@ -73,7 +102,7 @@ impl FromStr for Address {
         match host_name_fault(host) {
             Some(fault) => Err(AddressError::new(
                 fault,
-                "write \"IP:PORT\", \"[IPv6]:PORT\" or \"HOST:PORT\", for example \"10.0.0.1:9001\"",
+                "write \"IP:PORT\", \"[IPv6]:PORT\", \"HOST:PORT\" or \"unix:/PATH\", for example \"10.0.0.1:9001\"",
             )),
             None => Ok(Self::Name { host: host.to_ascii_lowercase(), port }),
         }
@@ -85,8 +114,28 @@ impl fmt::Display for Address {
         match self {
             Self::Socket(socket) => socket.fmt(f),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// The path of a Unix socket, as it stands after `unix:`.
+///
+/// # Errors
+/// It is not absolute, too long for the kernel, or holds control characters.
+pub(crate) fn read_socket_path(path: &str) -> Result<Arc<Path>, AddressError> {
+    let help = "write \"unix:/run/NAME.sock\"";
+    if !path.starts_with('/') || path.ends_with('/') {
+        return Err(AddressError::new("a Unix socket needs an absolute path of a file", help));
+    }
+    if let Some(odd) = path.chars().find(|c| c.is_control()) {
+        return Err(AddressError::new(format!("it contains {odd:?}"), help));
+    }
+    if path.len() > SOCKET_PATH_BYTES {
+        let message = format!("the path has {} bytes; {SOCKET_PATH_BYTES} is the most", path.len());
+        return Err(AddressError::new(message, "choose a shorter folder"));
+    }
+    Ok(Path::new(path).into())
 }
 
 /// What keeps a text from being a host name, if anything does (RFC 1123 section 2.1, with `_` let through, which

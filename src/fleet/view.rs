@@ -2,12 +2,15 @@
 //!
 //! Owns nothing that changes. A request takes one view and works with it to the end.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use serde::Serialize;
 
 use super::{Backend, Pool};
-use crate::ring::{Fingerprint, MemberIndex, Ring};
+use crate::{
+    endpoint::Endpoint,
+    ring::{Fingerprint, MemberIndex, Ring},
+};
 
 /// Whether a backend takes requests, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -44,7 +47,7 @@ pub struct MemberView {
     /// The backend.
     pub backend: Arc<Backend>,
     /// Where it is now. Empty only if it is unresolved.
-    pub addresses: Arc<[SocketAddr]>,
+    pub addresses: Arc<[Endpoint]>,
     /// Whether it takes requests.
     pub standing: Standing,
     /// Since when it stands so.

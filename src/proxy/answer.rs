@@ -7,11 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::SockRef;
-use tokio::net::{
-    TcpStream,
-    tcp::{ReadHalf, WriteHalf},
-};
+use tokio::net::TcpStream;
 
 use super::{
     head::{ClientFraming, write_answer, write_trailers},
@@ -22,7 +18,7 @@ use crate::{
     http1::{
         AnswerError, AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version, has_head_end,
     },
-    io::{Buffer, BufferPool, Pipe, Pipes},
+    io::{Buffer, BufferPool, Pipe, Pipes, ReadHalf, WriteHalf},
     limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS, PIPE_BYTES, SPLICE_FROM},
     tally::AttemptEnd,
 };
@@ -166,8 +162,7 @@ impl Receiving<'_> {
     /// The client takes the connection's end for the body's. So until the body has ended, whatever closes the connection
     /// (a fault on either side, a time that ran out, the end of this process) must not look like an end.
     fn close_means_reset(&self, so: bool) {
-        let socket: &TcpStream = self.writer.as_ref();
-        if let Err(error) = SockRef::from(socket).set_linger(so.then_some(Duration::ZERO)) {
+        if let Err(error) = self.writer.close_means_reset(so) {
             tracing::warn!(%error, "a client may take a broken answer for a whole one: its connection can't be reset");
         }
     }
@@ -195,9 +190,8 @@ impl Receiving<'_> {
     async fn read_head(&mut self, head: &mut AnswerHead) -> Result<usize, Cut> {
         if self.input.is_empty() {
             // A request that waits for its backend holds no buffer.
-            let socket: &TcpStream = self.reader.as_ref();
             // What an error means, the read below tells.
-            let _ = std::future::poll_fn(|cx| socket.poll_read_ready(cx)).await;
+            let _ = std::future::poll_fn(|cx| self.reader.poll_read_ready(cx)).await;
             self.buffers.lend(self.input);
         }
         let (mut scanned, mut look_again_at) = (0, 0);
@@ -265,9 +259,11 @@ impl Receiving<'_> {
                 return Ok(());
             }
             if body.known_rest() >= SPLICE_FROM
+                && let (Some(from), Some(to)) = (self.reader.bare(), self.writer.bare())
                 && let Some(pipe) = self.pipes.take()
             {
-                return self.splice(body, pipe).await;
+                self.buffers.take_back(self.input);
+                return self.splice(body, pipe, from, to).await;
             }
             self.input.grow(BULK_BUFFER_BYTES);
             self.read_body(&mut body).await?;
@@ -275,10 +271,14 @@ impl Receiving<'_> {
     }
 
     /// The rest of a long body, which nobody here needs to see.
-    async fn splice(&mut self, mut body: BodyReader, mut pipe: Pipe) -> Result<(), Cut> {
-        self.buffers.take_back(self.input);
+    async fn splice(
+        &self,
+        mut body: BodyReader,
+        mut pipe: Pipe,
+        from: &TcpStream,
+        to: &TcpStream,
+    ) -> Result<(), Cut> {
         while !body.is_over() {
-            let (from, to): (&TcpStream, &TcpStream) = (self.reader.as_ref(), self.writer.as_ref());
             let most = body.known_rest().min(PIPE_BYTES as u64) as usize;
             let take = self.waits.take_in(Slow::BackendSends, self.backend_limit, from, &mut pipe, most);
             let Ok(n @ 1..) = take.await else {

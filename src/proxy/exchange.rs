@@ -3,11 +3,9 @@
 //! Owns the order of steps: route, key, owners, attempts, refusal. Start at [`exchange`].
 
 use std::{
-    net::SocketAddr,
+    net::IpAddr,
     time::{Duration, Instant, SystemTime},
 };
-
-use tokio::net::TcpStream;
 
 use super::{
     Gateway, PoolPlan,
@@ -26,7 +24,7 @@ use super::{
 use crate::{
     fleet::{MemberView, View},
     http1::{Method, RequestHead, Version, write_address},
-    io::{Buffer, Deadline},
+    io::{Buffer, Deadline, Stream},
     ring::{MemberIndex, Place},
     tally::{AttemptEnd, OffOwner, Refusal},
 };
@@ -34,21 +32,21 @@ use crate::{
 /// The client's end of the exchange.
 #[derive(Debug)]
 pub struct ClientEnd {
-    /// The socket.
-    pub stream: TcpStream,
+    /// Its bytes.
+    pub stream: Stream,
     /// What was read from it and not used yet.
     pub input: Buffer,
     /// The connection's timer.
     pub timer: Deadline,
-    /// The connection's other end.
-    pub peer: SocketAddr,
+    /// The connection's other end; loopback for a client on a Unix socket.
+    pub peer: IpAddr,
     /// Time without a byte passing in a body, in either direction.
     pub idle_body_timeout: Duration,
 }
 
 impl ClientEnd {
     /// The end of a connection that nothing has been read from.
-    pub fn new(stream: TcpStream, peer: SocketAddr, idle_body_timeout: Duration) -> ClientEnd {
+    pub fn new(stream: Stream, peer: IpAddr, idle_body_timeout: Duration) -> ClientEnd {
         ClientEnd { stream, input: Buffer::default(), timer: Deadline::default(), peer, idle_body_timeout }
     }
 }
@@ -71,14 +69,14 @@ pub async fn exchange(
     head: &RequestHead,
     begun: Instant,
 ) -> After {
-    let trusted = gateway.plan.trusted.contain(client.peer.ip());
+    let trusted = gateway.plan.trusted.contain(client.peer);
     let given_id = if trusted { head.value_of(b"x-request-id").filter(|id| is_sane_id(id)) } else { None };
     let made_id = RequestId::new(gateway.random());
     let mut record = Record {
         gateway,
         head,
         begun,
-        client: gateway.plan.trusted.client(client.peer.ip(), head),
+        client: gateway.plan.trusted.client(client.peer, head),
         request_id: given_id.unwrap_or(&made_id.0),
         routed: None,
         ended: Ended::Cancelled,
@@ -115,7 +113,7 @@ fn find_place<'a>(
     gateway: &'a Gateway,
     plan: &'a PoolPlan,
     head: &RequestHead,
-    client: std::net::IpAddr,
+    client: IpAddr,
     mut routed: Routed<'a>,
 ) -> (Option<Place>, Routed<'a>) {
     let facts = Facts {
@@ -246,10 +244,10 @@ fn write_head(
     let gateway = record.gateway;
     let authority = record.head.authority();
     let own_host = plan.forward.host_header == HostHeader::Backend || authority.is_empty();
-    let host = own_host.then(|| member.backend.address.to_string());
+    let host = own_host.then(|| member.backend.address.authority());
     let forwarding = Forwarding {
-        peer: client.peer.ip(),
-        trusted: gateway.plan.trusted.contain(client.peer.ip()),
+        peer: client.peer,
+        trusted: gateway.plan.trusted.contain(client.peer),
         host: host.as_deref().map(str::as_bytes),
         request_id: record.request_id,
         via: gateway.plan.via.as_deref().map(str::as_bytes),

@@ -8,17 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::net::{
-    TcpStream,
-    tcp::{ReadHalf, WriteHalf},
-};
+use tokio::net::TcpStream;
 
 use super::{
     request_body::{BodyFault, RequestBody},
     waits::{Slow, Waits},
 };
 use crate::{
-    io::{Buffer, BufferPool, Pipe, Pipes},
+    io::{Buffer, BufferPool, Pipe, Pipes, ReadHalf, WriteHalf},
     limits::{BUFFER_BYTES, BULK_BUFFER_BYTES, PIPE_BYTES, SPLICE_FROM},
 };
 
@@ -88,9 +85,14 @@ impl Sending<'_> {
             if self.input.is_empty()
                 && self.body.passes_unseen()
                 && self.body.known_rest() >= SPLICE_FROM
-                && let Some(pipe) = self.pipes.take()
+                && let (Some(from), Some(to)) = (self.reader.bare(), self.writer.bare())
+                && let Some(mut pipe) = self.pipes.take()
             {
-                return self.splice(pipe).await;
+                self.buffers.take_back(self.input);
+                let limits = (self.client_limit, self.backend_limit);
+                splice(self.body, &mut pipe, (from, to), self.waits, limits).await?;
+                self.pipes.give_back(pipe);
+                return Ok(());
             }
             if self.body.known_rest() > BUFFER_BYTES as u64 {
                 self.input.grow(BULK_BUFFER_BYTES);
@@ -109,29 +111,6 @@ impl Sending<'_> {
             }
             self.read().await?;
         }
-    }
-
-    /// The rest of a long body, which nobody here needs to see.
-    async fn splice(&mut self, mut pipe: Pipe) -> Result<(), Fault> {
-        self.buffers.take_back(self.input);
-        while !self.body.is_over() {
-            let (from, to): (&TcpStream, &TcpStream) = (self.reader.as_ref(), self.writer.as_ref());
-            let most = self.body.known_rest().min(PIPE_BYTES as u64) as usize;
-            let take = self.waits.take_in(Slow::ClientSends, self.client_limit, from, &mut pipe, most);
-            let Ok(n @ 1..) = take.await else {
-                return Err(Fault::Client(ClientFault::Gone));
-            };
-            // They are gone from the client's socket, whatever becomes of them.
-            self.body.passed_unseen(n).map_err(|fault| Fault::Client(ClientFault::Body(fault)))?;
-            let give = self.waits.give_out(Slow::BackendTakes, self.backend_limit, &mut pipe, to);
-            give.await.map_err(|_| Fault::Backend)?;
-            if !self.body.is_over() {
-                // Two fast ends could keep the worker to themselves.
-                tokio::task::yield_now().await;
-            }
-        }
-        self.pipes.give_back(pipe);
-        Ok(())
     }
 
     async fn write_out(&mut self) -> Result<(), Fault> {
@@ -161,8 +140,7 @@ impl Sending<'_> {
     async fn watch(&mut self) -> ClientFault {
         while !self.input.is_full(BUFFER_BYTES) {
             self.buffers.take_back(self.input);
-            let socket: &TcpStream = self.reader.as_ref();
-            if std::future::poll_fn(|cx| socket.poll_read_ready(cx)).await.is_err() {
+            if std::future::poll_fn(|cx| self.reader.poll_read_ready(cx)).await.is_err() {
                 return ClientFault::Gone;
             }
             self.buffers.lend(self.input);
@@ -173,6 +151,30 @@ impl Sending<'_> {
         }
         std::future::pending().await
     }
+}
+
+/// Passes the rest of a long body on, which nobody here needs to see. `limits` are the client's and the backend's.
+async fn splice(
+    body: &mut RequestBody,
+    pipe: &mut Pipe,
+    (from, to): (&TcpStream, &TcpStream),
+    waits: &Waits,
+    limits: (Duration, Duration),
+) -> Result<(), Fault> {
+    while !body.is_over() {
+        let most = body.known_rest().min(PIPE_BYTES as u64) as usize;
+        let Ok(n @ 1..) = waits.take_in(Slow::ClientSends, limits.0, from, pipe, most).await else {
+            return Err(Fault::Client(ClientFault::Gone));
+        };
+        // They are gone from the client's socket, whatever becomes of them.
+        body.passed_unseen(n).map_err(|fault| Fault::Client(ClientFault::Body(fault)))?;
+        waits.give_out(Slow::BackendTakes, limits.1, pipe, to).await.map_err(|_| Fault::Backend)?;
+        if !body.is_over() {
+            // Two fast ends could keep the worker to themselves.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
 }
 
 enum Fault {

@@ -1,13 +1,13 @@
 //! Accepting: each worker takes connections from its own share of the listeners, and passes one on where another worker has
 //! fewer.
 //!
-//! Owns the listening sockets. Each worker has one of its own for each listener (`SO_REUSEPORT`), so a connection costs no
+//! Owns the order of accepting. Each worker has a socket of its own for each TCP listener (`SO_REUSEPORT`), so a connection costs no
 //! second thread and no second registration. The kernel's choice of a worker is by chance, which leaves workers idle when
 //! connections are few and long: what it gets wrong is put right here. Never reads from a connection.
 
 use std::{
     io,
-    net::{self, SocketAddr},
+    net::IpAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -16,53 +16,40 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 
 use super::{
-    Admission, ListenerPolicy, Phase,
+    Admission, Listener, Phase,
     admission::Permit,
+    listen::Door,
     worker::{House, admit},
 };
 use crate::{
+    io::{Detached, Stream},
     limits::{HANDOVER_QUEUE, LISTEN_BACKLOG},
     tally::Rejected,
 };
 
-/// A bound address that nobody accepts from yet.
-#[derive(Debug)]
-pub struct Listener {
-    /// Its name.
-    pub name: String,
-    /// Where it listens, with the port that the kernel chose if 0 was asked for.
-    pub address: SocketAddr,
-    /// One for each worker.
-    sockets: Vec<net::TcpListener>,
-}
-
 /// A connection on its way from one worker to another.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub(super) stream: net::TcpStream,
-    pub(super) peer: SocketAddr,
+    pub(super) stream: Detached,
+    pub(super) peer: IpAddr,
     pub(super) permit: Permit,
 }
 
-/// How connections get to a worker.
+/// How connections get to another worker.
 #[derive(Clone, Debug)]
-struct Door {
+struct Colleague {
     queue: mpsc::Sender<Accepted>,
     /// Connections that the worker has.
     load: Arc<AtomicUsize>,
 }
 
-/// A worker's way to its connections: its sockets, and the doors of all workers.
+/// A worker's way to its connections: its doors, and the way to all workers.
 #[derive(Debug)]
 pub struct Entrance {
-    listeners: Vec<(String, net::TcpListener)>,
+    doors: Vec<(String, Door)>,
     pub(super) arrivals: mpsc::Receiver<Accepted>,
     reception: Reception,
 }
@@ -71,47 +58,10 @@ pub struct Entrance {
 struct Reception {
     /// The worker's own number.
     worker: usize,
-    doors: Vec<Door>,
+    colleagues: Vec<Colleague>,
     admission: Arc<Admission>,
     proven: watch::Receiver<bool>,
     phase: watch::Receiver<Phase>,
-}
-
-impl Listener {
-    /// Binds, so that the address is known and refused connections are over, before anything else starts.
-    ///
-    /// # Errors
-    /// As the kernel has them: the address is in use, not ours, or not allowed.
-    pub fn bind(policy: &ListenerPolicy, workers: usize) -> io::Result<Listener> {
-        // Bound without `SO_REUSEPORT`: with it, another program of the same user could have the address already.
-        let first = socket(policy.address)?;
-        first.bind(&policy.address.into())?;
-        let address = first.local_addr()?.as_socket().unwrap_or(policy.address);
-        let mut sockets = vec![first];
-        if workers > 1 {
-            sockets[0].set_reuse_port(true)?;
-        }
-        for _ in 1..workers {
-            let further = socket(address)?;
-            further.set_reuse_port(true)?;
-            further.bind(&address.into())?;
-            sockets.push(further);
-        }
-        for socket in &sockets {
-            socket.listen(LISTEN_BACKLOG as i32)?;
-        }
-        let sockets = sockets.into_iter().map(net::TcpListener::from).collect();
-        Ok(Listener { name: policy.name.clone(), address, sockets })
-    }
-}
-
-fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    // Inherited by what is accepted, which saves a system call for each connection.
-    socket.set_tcp_nodelay(true)?;
-    Ok(socket)
 }
 
 impl Entrance {
@@ -124,26 +74,26 @@ impl Entrance {
         proven: &watch::Receiver<bool>,
         phase: &watch::Receiver<Phase>,
     ) -> Vec<Entrance> {
-        let door = |_| {
+        let colleague = |_| {
             let (queue, arrivals) = mpsc::channel(HANDOVER_QUEUE);
-            (Door { queue, load: Arc::default() }, arrivals)
+            (Colleague { queue, load: Arc::default() }, arrivals)
         };
-        let (doors, arrivals): (Vec<_>, Vec<_>) = (0..workers).map(door).unzip();
+        let (colleagues, arrivals): (Vec<_>, Vec<_>) = (0..workers).map(colleague).unzip();
         let entrance = |(worker, arrivals)| Entrance {
-            listeners: Vec::new(),
+            doors: Vec::new(),
             arrivals,
             reception: Reception {
                 worker,
-                doors: doors.clone(),
+                colleagues: colleagues.clone(),
                 admission: admission.clone(),
                 proven: proven.clone(),
                 phase: phase.clone(),
             },
         };
         let mut entrances: Vec<Entrance> = arrivals.into_iter().enumerate().map(entrance).collect();
-        for Listener { name, sockets, .. } in listeners {
-            for (entrance, socket) in entrances.iter_mut().zip(sockets) {
-                entrance.listeners.push((name.clone(), socket));
+        for Listener { name, doors, .. } in listeners {
+            for (entrance, door) in entrances.iter_mut().zip(doors) {
+                entrance.doors.push((name.clone(), door));
             }
         }
         entrances
@@ -152,22 +102,16 @@ impl Entrance {
     /// Begins to accept, on the worker's thread. What comes from the other workers comes out of what is returned: when that is
     /// closed, no worker accepts any more. Beside it, the count of the worker's connections.
     pub(super) fn open(self, house: &Rc<House>) -> (mpsc::Receiver<Accepted>, Arc<AtomicUsize>) {
-        let Entrance { listeners, arrivals, reception } = self;
-        let load = reception.doors[reception.worker].load.clone();
-        for (index, (name, socket)) in listeners.into_iter().enumerate() {
-            tokio::task::spawn_local(accept(index, name, socket, reception.clone(), house.clone()));
+        let Entrance { doors, arrivals, reception } = self;
+        let load = reception.colleagues[reception.worker].load.clone();
+        for (index, (name, door)) in doors.into_iter().enumerate() {
+            tokio::task::spawn_local(accept(index, name, door, reception.clone(), house.clone()));
         }
         (arrivals, load)
     }
 }
 
-async fn accept(
-    index: usize,
-    name: String,
-    socket: net::TcpListener,
-    mut reception: Reception,
-    house: Rc<House>,
-) {
+async fn accept(index: usize, name: String, door: Door, mut reception: Reception, house: Rc<House>) {
     let mut phase = reception.phase.clone();
     tokio::select! {
         biased;
@@ -175,8 +119,8 @@ async fn accept(
         // An error means that the sender is gone, and the process with it.
         proven = reception.proven.wait_for(|is_so| *is_so) => if proven.is_err() { return },
     }
-    let socket = match TcpListener::from_std(socket) {
-        Ok(socket) => socket,
+    let door = match door.open() {
+        Ok(door) => door,
         Err(error) => return tracing::error!(listener = name, %error, "a listener can't be watched"),
     };
     if reception.worker == 0 {
@@ -186,20 +130,18 @@ async fn accept(
         tokio::select! {
             biased;
             () = Phase::Draining.reached(&mut phase) => break,
-            accepted = socket.accept() => match accepted {
+            accepted = door.accept() => match accepted {
                 Ok((stream, peer)) => reception.receive(index, stream, peer, &house),
                 Err(error) => pause_after(&name, &error).await,
             }
         }
     }
     // Those whose handshake is complete believe that they are connected: they are served before the door closes.
-    if let Ok(socket) = socket.into_std() {
+    if let Ok(door) = door.close() {
         for _ in 0..LISTEN_BACKLOG {
-            match socket.accept() {
+            match door.accept() {
                 Ok((stream, peer)) => {
-                    if stream.set_nonblocking(true).is_ok()
-                        && let Ok(stream) = TcpStream::from_std(stream)
-                    {
+                    if let Ok(stream) = stream.attach() {
                         reception.receive(index, stream, peer, &house);
                     }
                 }
@@ -228,29 +170,31 @@ async fn pause_after(name: &str, error: &io::Error) {
 }
 
 impl Reception {
-    fn receive(&self, listener: usize, stream: TcpStream, peer: SocketAddr, house: &Rc<House>) {
+    fn receive(&self, listener: usize, stream: Stream, peer: IpAddr, house: &Rc<House>) {
         let number = self.choose();
-        let door = &self.doors[number];
-        let Ok(permit) = self.admission.admit(listener, peer.ip(), &door.load) else {
+        let colleague = &self.colleagues[number];
+        // Those on this machine all have one address: a bound on it would bound them all together.
+        let address = matches!(stream, Stream::Tcp(_)).then_some(peer);
+        let Ok(permit) = self.admission.admit(listener, address, &colleague.load) else {
             return;
         };
         if number == self.worker {
             return admit(house, stream, peer, permit);
         }
         // Out of this worker's runtime, into that of the other.
-        let Ok(stream) = stream.into_std() else { return };
-        if door.queue.try_send(Accepted { stream, peer, permit }).is_err() {
+        let Ok(stream) = stream.detach() else { return };
+        if colleague.queue.try_send(Accepted { stream, peer, permit }).is_err() {
             self.admission.reject(listener, Rejected::Overload);
         }
     }
 
     /// This worker, unless another has so many fewer connections that moving this one pays.
     fn choose(&self) -> usize {
-        let own = self.doors[self.worker].load.load(Relaxed);
+        let own = self.colleagues[self.worker].load.load(Relaxed);
         if own == 0 {
             return self.worker;
         }
-        let loads = self.doors.iter().map(|door| door.load.load(Relaxed));
+        let loads = self.colleagues.iter().map(|colleague| colleague.load.load(Relaxed));
         let (least, load) = loads.enumerate().min_by_key(|(_, load)| *load).unwrap_or((self.worker, own));
         if own > load + own / 8 { least } else { self.worker }
     }
@@ -262,10 +206,11 @@ mod tests {
     use crate::tally::ListenerCells;
 
     fn chosen(worker: usize, loads: &[usize]) -> usize {
-        let door = |&load: &usize| Door { queue: mpsc::channel(1).0, load: Arc::new(AtomicUsize::new(load)) };
+        let colleague =
+            |&load: &usize| Colleague { queue: mpsc::channel(1).0, load: Arc::new(AtomicUsize::new(load)) };
         let reception = Reception {
             worker,
-            doors: loads.iter().map(door).collect(),
+            colleagues: loads.iter().map(colleague).collect(),
             admission: Arc::new(Admission::new(9, None, Arc::new([ListenerCells::default()]))),
             proven: watch::channel(true).1,
             phase: watch::channel(Phase::Serving).1,
@@ -282,17 +227,5 @@ mod tests {
         // Moving one costs more than an eighth of difference does.
         assert_eq!(chosen(0, &[1000, 900]), 0);
         assert_eq!(chosen(0, &[1000, 800]), 1);
-    }
-
-    #[test]
-    fn an_address_in_use_is_seen_and_all_workers_share_one() {
-        let policy = ListenerPolicy { name: "a".into(), address: "127.0.0.1:0".parse().unwrap() };
-        let first = Listener::bind(&policy, 3).unwrap();
-        let same = ListenerPolicy { address: first.address, ..policy };
-        let error = Listener::bind(&same, 3).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        for socket in &first.sockets {
-            assert_eq!(socket.local_addr().unwrap(), first.address);
-        }
     }
 }

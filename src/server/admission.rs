@@ -28,7 +28,8 @@ pub struct Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     listener: usize,
-    address: IpAddr,
+    /// `None`: it is not counted by address.
+    address: Option<IpAddr>,
     /// The connections of the worker that serves it.
     load: Arc<AtomicUsize>,
 }
@@ -46,17 +47,17 @@ impl Admission {
     pub fn admit(
         self: &Arc<Self>,
         listener: usize,
-        address: IpAddr,
+        address: Option<IpAddr>,
         load: &Arc<AtomicUsize>,
     ) -> Result<Permit, Rejected> {
-        let address = address.to_canonical();
+        let address = address.map(|address| address.to_canonical());
         // Counted first: all workers accept, and between a look and a count another could come in.
         if self.open.fetch_add(1, Relaxed) >= self.max {
             self.open.fetch_sub(1, Relaxed);
             self.reject(listener, Rejected::Full);
             return Err(Rejected::Full);
         }
-        if let Some(max) = self.max_per_address {
+        if let (Some(max), Some(address)) = (self.max_per_address, address) {
             let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             let count = by_address.entry(address).or_insert(0);
             if *count >= max {
@@ -85,7 +86,7 @@ impl Drop for Permit {
         load.fetch_sub(1, Relaxed);
         admission.open.fetch_sub(1, Relaxed);
         admission.listeners[*listener].open.fetch_sub(1, Relaxed);
-        if admission.max_per_address.is_some() {
+        if let (Some(_), Some(address)) = (admission.max_per_address, &*address) {
             let mut by_address = admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = by_address.get_mut(address) {
                 *count -= 1;
@@ -105,7 +106,7 @@ mod tests {
     fn bounds_hold_and_places_come_back() {
         let admission = Arc::new(Admission::new(2, Some(1), Arc::new([ListenerCells::default()])));
         let load = Arc::new(AtomicUsize::new(0));
-        let admit = |text: &str| admission.admit(0, text.parse().unwrap(), &load);
+        let admit = |text: &str| admission.admit(0, Some(text.parse().unwrap()), &load);
         let first = admit("10.0.0.1").unwrap();
         assert_eq!(admit("::ffff:10.0.0.1").unwrap_err(), Rejected::AddressFull);
         let second = admit("10.0.0.2").unwrap();

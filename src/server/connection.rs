@@ -4,24 +4,25 @@
 //! socket and a timer: no buffer, no head.
 
 use std::{
-    net::SocketAddr,
+    net::IpAddr,
     rc::Rc,
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::io::AsyncWriteExt;
 
 use super::worker::House;
 use crate::{
     http1::{HeadError, Parsed, RequestHead, has_head_end},
+    io::Stream,
     limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER},
     proxy::exchange::{After, ClientEnd, RequestId, exchange, write_bounded, write_refusal},
     tally::Refusal,
 };
 
 /// Serves a connection to its end.
-pub(super) async fn serve(house: Rc<House>, stream: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr) {
     let mut client = ClientEnd::new(stream, peer, house.policy.idle_body_timeout);
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
@@ -202,7 +203,7 @@ async fn refuse(house: &House, client: &mut ClientEnd, refusal: Refusal, begun: 
     let head_only = client.input.filled().starts_with(b"HEAD ");
     write_refusal(&mut out, refusal, &id.0, head_only, "connection: close\r\n");
     let written = write_bounded(client, &out).await;
-    house.gateway.log_refused_head(client.peer.ip(), refusal, &id.0, begun);
+    house.gateway.log_refused_head(client.peer, refusal, &id.0, begun);
     house.gateway.buffers.recycle(out);
     if written { After::Linger } else { After::Close }
 }

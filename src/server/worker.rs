@@ -6,7 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    net::SocketAddr,
+    net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Waker,
@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{net::TcpStream, runtime::LocalRuntime, sync::watch};
+use tokio::{runtime::LocalRuntime, sync::watch};
 
 use super::{
     ClientPolicy, Phase,
@@ -23,7 +23,7 @@ use super::{
     connection,
     gate::Gate,
 };
-use crate::{limits::SWEEP, proxy::Gateway};
+use crate::{io::Stream, limits::SWEEP, proxy::Gateway};
 
 /// A running worker.
 #[derive(Debug)]
@@ -162,14 +162,14 @@ async fn connection_ended(open: bool) {
 /// A connection that another worker has accepted.
 fn take_in(house: &Rc<House>, accepted: Accepted) {
     let Accepted { stream, peer, permit } = accepted;
-    match tokio::net::TcpStream::from_std(stream) {
+    match stream.attach() {
         Ok(stream) => admit(house, stream, peer, permit),
         Err(error) => tracing::warn!(%error, "a connection can't be watched"),
     }
 }
 
 /// Serves a connection, from now on.
-pub(super) fn admit(house: &Rc<House>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
+pub(super) fn admit(house: &Rc<House>, stream: Stream, peer: IpAddr, permit: Permit) {
     let house = house.clone();
     tokio::task::spawn_local(async move {
         let _permit = permit;

@@ -3,10 +3,11 @@
 //! Owns their number and age: at most `max_idle` each, last in first out, none past its time. So a pool that is used
 //! little keeps few connections, and those are the ones that were alive most recently.
 
-use std::{cell::RefCell, net::SocketAddr, sync::Arc, time::Instant};
+use std::{cell::RefCell, sync::Arc, time::Instant};
 
 use super::{Connection, ReusePolicy};
 use crate::{
+    endpoint::Endpoint,
     fleet::Backend,
     tally::{BackendCells, Closed},
 };
@@ -52,7 +53,7 @@ impl Upstreams {
     pub fn take(
         &self,
         backend: &Backend,
-        addresses: &[SocketAddr],
+        addresses: &[Endpoint],
         care: Care,
         now: Instant,
     ) -> Option<Connection> {
@@ -64,8 +65,8 @@ impl Upstreams {
                 because
             } else if !addresses.contains(&connection.address) {
                 Closed::Retired
-            } else if !connection.seems_open()
-                || ((care == Care::Full || connection.suspect) && !connection.is_open())
+            } else if !connection.stream.seems_open()
+                || ((care == Care::Full || connection.suspect) && !connection.stream.is_open())
             {
                 Closed::ByBackend
             } else {
@@ -116,7 +117,7 @@ impl Upstreams {
             let Some(backend) = &stack.backend else { continue };
             let cells = backend.cells(self.worker);
             stack.idle.retain(|idle| {
-                let open = idle.connection.seems_open();
+                let open = idle.connection.stream.seems_open();
                 if open && idle.expires > now {
                     return true;
                 }

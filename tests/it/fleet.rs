@@ -1,6 +1,6 @@
 //! The fleet against a naive model of it, over random histories: what is published, and who is tried in which order.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use proptest::prelude::*;
 use ringway::{
@@ -83,7 +83,7 @@ proptest! {
                 }
                 Step::Resolve { member, port } if names[member] => {
                     model[member].port = Some(port);
-                    (member, Fact::Resolved(Arc::new([([127, 0, 0, 1], port).into()])))
+                    (member, Fact::Resolved(Arc::new([SocketAddr::from(([127, 0, 0, 1], port)).into()])))
                 }
                 Step::FailToResolve { member } if names[member] => (member, Fact::NotResolved("no".into())),
                 _ => continue,
@@ -99,7 +99,7 @@ proptest! {
             for (i, naive) in model.iter().enumerate() {
                 let seen = &view.pools[0].members[i];
                 prop_assert_eq!(seen.standing, naive.standing(names[i], rise, fall));
-                let ports: Vec<u16> = seen.addresses.iter().map(|address| address.port()).collect();
+                let ports: Vec<u16> = seen.addresses.iter().map(|address| address.socket().unwrap().port()).collect();
                 prop_assert_eq!(ports, if names[i] { Vec::from_iter(naive.port) } else { vec![80] });
             }
         }

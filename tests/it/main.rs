@@ -23,3 +23,4 @@ mod metrics;
 mod repeats;
 mod ring;
 mod tidy;
+mod unix;

@@ -6,12 +6,14 @@ pub mod client;
 pub mod origin;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client, get};
 pub use origin::{Origin, Peer};
 pub use proxy::Proxy;
+pub use relay::Relay;
 
 /// How long a condition may take to come true. Only a failing test ever waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -11,7 +11,8 @@ use toml::de::DeValue;
 use super::{Kind, Raw, Spot, string};
 use crate::{
     config::suggest,
-    fleet::{Address, host_name_fault},
+    endpoint::Endpoint,
+    fleet::{Address, host_name_fault, read_socket_path},
     proxy::route::HostPattern,
 };
 
@@ -207,11 +208,45 @@ fn parse_socket(text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
+/// Where a listener is: an address, or a Unix socket.
+pub(in crate::config) fn endpoint() -> Text<Endpoint> {
+    Text {
+        noun: "an address",
+        pattern: Some("^(.+:[0-9]{1,5}|unix:/.+)$".into()),
+        parse: |text| match text.strip_prefix("unix:") {
+            Some(path) => match read_socket_path(path) {
+                Ok(path) => Ok(Endpoint::Unix(path)),
+                Err(error) => Err(Fault::new(error.message, error.help)),
+            },
+            None => parse_socket(text).map(Endpoint::Tcp),
+        },
+        show: Endpoint::to_string,
+    }
+}
+
+/// The permissions of a file.
+pub(in crate::config) fn file_mode() -> Text<u32> {
+    Text {
+        noun: "file permissions",
+        pattern: Some("^0?[0-7]{3}$".into()),
+        parse: |text| match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 && text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit()) => {
+                Ok(mode)
+            }
+            _ => Err(Fault::new(
+                "these are no file permissions",
+                "write three octal digits, for example \"0660\"",
+            )),
+        },
+        show: |mode| format!("{mode:04o}"),
+    }
+}
+
 /// Where a backend is.
 pub(in crate::config) fn address() -> Text<Address> {
     Text {
         noun: "an address",
-        pattern: Some("^.+:[0-9]{1,5}$".into()),
+        pattern: Some("^(.+:[0-9]{1,5}|unix:/.+)$".into()),
         parse: |text| Address::from_str(text).map_err(|error| Fault::new(error.message, error.help)),
         show: Address::to_string,
     }

@@ -161,7 +161,7 @@ fn key(section: &mut Section<'_>) -> KeyPolicy {
 }
 
 fn backend(section: &mut Section<'_>) -> Backend {
-    let doc = "Where it is: \"IP:PORT\", \"[IPv6]:PORT\" or \"HOST:PORT\".";
+    let doc = "Where it is: \"IP:PORT\", \"[IPv6]:PORT\", \"HOST:PORT\" or \"unix:/PATH\".";
     let address = section.required("address", text::address(), doc);
     let doc = "What the ring hashes. A backend that keeps its name keeps its keys, whatever its address.";
     let name = section.derived("name", text::name(), "the address as written", doc);

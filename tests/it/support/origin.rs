@@ -157,6 +157,11 @@ impl Origin {
         });
     }
 
+    /// The requests so far, probes too.
+    pub fn all(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
     /// The requests so far that are not probes.
     pub fn seen(&self) -> Vec<Seen> {
         let seen = self.seen.lock().unwrap();

@@ -65,7 +65,7 @@ impl Proxy {
         let running = Running::start(loaded).unwrap();
         soon("every backend is probed", running.ready()).await;
         Proxy {
-            address: running.listeners[0],
+            address: running.listeners[0].socket().unwrap(),
             admin: running.admin.unwrap(),
             running: Some(running),
             text: text.to_owned(),

@@ -1,0 +1,242 @@
+//! The byte stream of a connection, whatever carries it.
+//!
+//! Owns the differences between carriers: all else in the program sees one kind of stream. Never looks at the bytes.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream, tcp, unix},
+};
+
+use crate::endpoint::Endpoint;
+
+/// A connection's stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+macro_rules! whichever {
+    ($kind:ident: $stream:expr, $it:ident => $what:expr) => {
+        match $stream {
+            $kind::Tcp($it) => $what,
+            $kind::Unix($it) => $what,
+        }
+    };
+}
+
+impl Stream {
+    /// Opens one. What is written leaves at once.
+    ///
+    /// # Errors
+    /// As the kernel has them.
+    pub async fn connect(to: &Endpoint) -> io::Result<Stream> {
+        match to {
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Endpoint::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+        }
+    }
+
+    /// Ready when a read may bring something, the end included.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        whichever!(Stream: self, it => it.poll_read_ready(cx))
+    }
+
+    /// Writes what is taken at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing is.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        whichever!(Stream: self, it => it.try_write(bytes))
+    }
+
+    /// Whether a quiet stream shows no sign of an end, as far as the runtime has been told. Costs no system call.
+    pub fn seems_open(&self) -> bool {
+        let mut byte = [0];
+        let read = whichever!(Stream: self, it => it.try_read(&mut byte));
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, asked of the kernel.
+    pub fn is_open(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = whichever!(Stream: self, it => SockRef::from(it).peek(&mut byte));
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Takes it out of this thread's runtime.
+    ///
+    /// # Errors
+    /// As the kernel has them.
+    pub fn detach(self) -> io::Result<Detached> {
+        Ok(match self {
+            Stream::Tcp(stream) => Detached::Tcp(stream.into_std()?),
+            Stream::Unix(stream) => Detached::Unix(stream.into_std()?),
+        })
+    }
+
+    /// Both directions, for two that work side by side.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        match self {
+            Stream::Tcp(stream) => {
+                let (read, write) = stream.split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Stream::Unix(stream) => {
+                let (read, write) = stream.split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+        }
+    }
+}
+
+/// A stream on its way from one thread's runtime to another's.
+#[derive(Debug)]
+pub enum Detached {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Has this thread's runtime watch it.
+    ///
+    /// # Errors
+    /// As the kernel has them.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self {
+            Detached::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Detached::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+/// What comes in.
+#[derive(Debug)]
+pub enum ReadHalf<'a> {
+    /// By TCP.
+    Tcp(tcp::ReadHalf<'a>),
+    /// By a Unix socket.
+    Unix(unix::ReadHalf<'a>),
+}
+
+impl ReadHalf<'_> {
+    /// Ready when a read may bring something, the end included.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            ReadHalf::Tcp(half) => AsRef::<TcpStream>::as_ref(half).poll_read_ready(cx),
+            ReadHalf::Unix(half) => AsRef::<UnixStream>::as_ref(half).poll_read_ready(cx),
+        }
+    }
+
+    /// The bare socket, if the bytes on it are the bytes that are meant: what passes there may pass unseen.
+    pub fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            ReadHalf::Tcp(half) => Some(half.as_ref()),
+            ReadHalf::Unix(_) => None,
+        }
+    }
+}
+
+/// What goes out.
+#[derive(Debug)]
+pub enum WriteHalf<'a> {
+    /// By TCP.
+    Tcp(tcp::WriteHalf<'a>),
+    /// By a Unix socket.
+    Unix(unix::WriteHalf<'a>),
+}
+
+impl WriteHalf<'_> {
+    /// As [`ReadHalf::bare`].
+    pub fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            WriteHalf::Tcp(half) => Some(half.as_ref()),
+            WriteHalf::Unix(_) => None,
+        }
+    }
+
+    /// Whether closing the stream from now on tells the other end that something went wrong.
+    ///
+    /// # Errors
+    /// The carrier has no way to say so: a Unix socket has none.
+    pub fn close_means_reset(&self, so: bool) -> io::Result<()> {
+        match self {
+            WriteHalf::Tcp(half) => {
+                let socket: &TcpStream = half.as_ref();
+                SockRef::from(socket).set_linger(so.then_some(Duration::ZERO))
+            }
+            WriteHalf::Unix(_) if so => Err(io::ErrorKind::Unsupported.into()),
+            WriteHalf::Unix(_) => Ok(()),
+        }
+    }
+}
+
+macro_rules! read_whichever {
+    ($name:ident $(<$life:lifetime>)?) => {
+        impl AsyncRead for $name$(<$life>)? {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                into: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                whichever!($name: self.get_mut(), it => Pin::new(it).poll_read(cx, into))
+            }
+        }
+    };
+}
+
+macro_rules! write_whichever {
+    ($name:ident $(<$life:lifetime>)?) => {
+        impl AsyncWrite for $name$(<$life>)? {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                whichever!($name: self.get_mut(), it => Pin::new(it).poll_write(cx, bytes))
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                parts: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                whichever!($name: self.get_mut(), it => Pin::new(it).poll_write_vectored(cx, parts))
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                whichever!($name: self, it => it.is_write_vectored())
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                whichever!($name: self.get_mut(), it => Pin::new(it).poll_flush(cx))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                whichever!($name: self.get_mut(), it => Pin::new(it).poll_shutdown(cx))
+            }
+        }
+    };
+}
+
+read_whichever!(Stream);
+write_whichever!(Stream);
+read_whichever!(ReadHalf<'_>);
+write_whichever!(WriteHalf<'_>);

@@ -1,0 +1,253 @@
+//! Bound addresses: TCP sockets, one for each worker, and Unix sockets, which all workers share.
+//!
+//! Owns binding, and the file of a Unix socket: it makes it and takes it away again. Accepts when asked; decides nothing about what
+//! it accepts.
+
+use std::{
+    fs, io,
+    net::{self, IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::{
+        self,
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::ListenerPolicy;
+use crate::{
+    endpoint::Endpoint,
+    io::{Detached, Stream},
+    limits::LISTEN_BACKLOG,
+};
+
+/// The address of a client that has none: whoever reaches a Unix socket is on this machine.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A bound address that nobody accepts from yet.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// Where it listens, with the port that the kernel chose if 0 was asked for.
+    pub address: Endpoint,
+    /// One for each worker.
+    pub(super) doors: Vec<Door>,
+}
+
+/// A worker's way to the connections of a listener.
+#[derive(Debug)]
+pub(super) enum Door {
+    Tcp(net::TcpListener),
+    Unix(unix::net::UnixListener, Arc<SocketFile>),
+}
+
+/// The same, while the worker's runtime watches it.
+#[derive(Debug)]
+pub(super) enum OpenDoor {
+    Tcp(TcpListener),
+    Unix(UnixListener, Arc<SocketFile>),
+}
+
+impl Listener {
+    /// Binds, so that the address is known and refused connections are over, before anything else starts.
+    ///
+    /// # Errors
+    /// As the kernel has them: the address is in use, not ours, or not allowed.
+    pub fn bind(policy: &ListenerPolicy, workers: usize) -> io::Result<Listener> {
+        let (address, doors) = match &policy.address {
+            Endpoint::Tcp(address) => bind_tcp(*address, workers)?,
+            Endpoint::Unix(path) => bind_unix(path, policy.mode, workers)?,
+        };
+        Ok(Listener { name: policy.name.clone(), address, doors })
+    }
+}
+
+fn bind_tcp(wanted: SocketAddr, workers: usize) -> io::Result<(Endpoint, Vec<Door>)> {
+    // Bound without `SO_REUSEPORT`: with it, another program of the same user could have the address already.
+    let first = tcp_socket(wanted)?;
+    first.bind(&wanted.into())?;
+    let address = first.local_addr()?.as_socket().unwrap_or(wanted);
+    let mut sockets = vec![first];
+    if workers > 1 {
+        sockets[0].set_reuse_port(true)?;
+    }
+    for _ in 1..workers {
+        let further = tcp_socket(address)?;
+        further.set_reuse_port(true)?;
+        further.bind(&address.into())?;
+        sockets.push(further);
+    }
+    for socket in &sockets {
+        socket.listen(LISTEN_BACKLOG as i32)?;
+    }
+    Ok((address.into(), sockets.into_iter().map(|socket| Door::Tcp(socket.into())).collect()))
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Inherited by what is accepted, which saves a system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Arc<Path>, mode: u32, workers: usize) -> io::Result<(Endpoint, Vec<Door>)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let address = SockAddr::unix(path)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
+            fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        bound => bound?,
+    }
+    let file = Arc::new(SocketFile::of(path)?);
+    // Before it listens: nobody gets in whom the mode keeps out.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(LISTEN_BACKLOG as i32)?;
+    let mut doors = Vec::new();
+    for _ in 0..workers {
+        doors.push(Door::Unix(socket.try_clone()?.into(), file.clone()));
+    }
+    Ok((Endpoint::Unix(path.clone()), doors))
+}
+
+/// Whether this is the socket of a process that is gone.
+fn is_left_over(path: &Path) -> bool {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && unix::net::UnixStream::connect(path).is_err_and(refused)
+}
+
+/// The file of a Unix socket. It goes when the last worker has stopped accepting, unless another process has put its own in its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        Ok(SocketFile { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(file = %self.path.display(), %error, "the socket's file can't be removed");
+        }
+    }
+}
+
+impl Door {
+    /// Has the runtime watch it.
+    pub(super) fn open(self) -> io::Result<OpenDoor> {
+        Ok(match self {
+            Door::Tcp(socket) => OpenDoor::Tcp(TcpListener::from_std(socket)?),
+            Door::Unix(socket, file) => OpenDoor::Unix(UnixListener::from_std(socket)?, file),
+        })
+    }
+
+    /// A connection that waits already.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none.
+    pub(super) fn accept(&self) -> io::Result<(Detached, IpAddr)> {
+        match self {
+            Door::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Detached::Tcp(stream), peer.ip()))
+            }
+            Door::Unix(socket, _) => {
+                let (stream, _) = socket.accept()?;
+                stream.set_nonblocking(true)?;
+                Ok((Detached::Unix(stream), HERE))
+            }
+        }
+    }
+}
+
+impl OpenDoor {
+    /// The next connection, and the address of its other end.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, IpAddr)> {
+        match self {
+            OpenDoor::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok((Stream::Tcp(stream), peer.ip()))
+            }
+            OpenDoor::Unix(socket, _) => {
+                let (stream, _) = socket.accept().await?;
+                Ok((Stream::Unix(stream), HERE))
+            }
+        }
+    }
+
+    /// Has the runtime watch it no longer.
+    pub(super) fn close(self) -> io::Result<Door> {
+        Ok(match self {
+            OpenDoor::Tcp(socket) => Door::Tcp(socket.into_std()?),
+            OpenDoor::Unix(socket, file) => Door::Unix(socket.into_std()?, file),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(address: Endpoint) -> ListenerPolicy {
+        ListenerPolicy { name: "a".into(), address, mode: 0o600 }
+    }
+
+    #[test]
+    fn an_address_in_use_is_seen_and_all_workers_share_one() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let first = Listener::bind(&policy(any.into()), 3).unwrap();
+        let error = Listener::bind(&policy(first.address.clone()), 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        for door in &first.doors {
+            let Door::Tcp(socket) = door else { panic!("{door:?}") };
+            assert_eq!(Endpoint::Tcp(socket.local_addr().unwrap()), first.address);
+        }
+    }
+
+    #[test]
+    fn a_socket_file_is_taken_over_from_the_dead_only_and_goes_with_its_owner() {
+        let folder = std::env::temp_dir().join(format!("ringway-listen-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path: Arc<Path> = folder.join("socket").into();
+        let policy = policy(Endpoint::Unix(path.clone()));
+        let first = Listener::bind(&policy, 2).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = Listener::bind(&policy, 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        assert!(!path.exists());
+        // A process that was killed leaves its file behind.
+        drop(unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let second = Listener::bind(&policy, 2).unwrap();
+        // Another's file is not touched, whether in the way or in the same place.
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "a file").unwrap();
+        drop(second);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
+        assert!(Listener::bind(&policy, 2).is_err());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

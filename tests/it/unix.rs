@@ -1,0 +1,104 @@
+//! Unix sockets, in front and behind: the same proxy, without addresses.
+
+use super::support::{
+    Client, Origin, Proxy, Relay, eventually, get, process::Directory, proxy::configuration,
+};
+
+fn with_unix_listener(text: &str, path: &std::path::Path) -> String {
+    format!(
+        "{text}\n[[listeners]]\naddress = \"unix:{}\"\nname = \"local\"\nmode = \"0600\"\n",
+        path.display()
+    )
+}
+
+#[tokio::test]
+async fn a_listener_answers_and_its_file_goes_with_it() {
+    let folder = Directory::new();
+    let path = folder.path().join("ringway.sock");
+    let origin = Origin::named("one").await;
+    let proxy = Proxy::start(&with_unix_listener(&configuration(&[&origin], "", ""), &path)).await;
+    let relay = Relay::to_unix(&path).await;
+    let mut client = Client::connect(relay.address).await;
+    for path in ["/a", "/b", "/c"] {
+        assert_eq!(client.get(path, "").await.backend(), "one");
+    }
+    // Who comes this way has no address of his own.
+    assert_eq!(origin.seen()[0].header("x-forwarded-for"), Some("127.0.0.1"));
+    let body = "x".repeat(200_000);
+    let long = format!("POST /long HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(client.send(long).await.answer().await.backend(), "one");
+    assert_eq!(origin.seen()[3].body.len(), 200_000);
+    proxy.counts("ringway_client_connections_accepted_total", &["listener=\"local\""], 1.0).await;
+    drop(client);
+    proxy.stop().await;
+    assert!(!path.exists(), "the socket's file is left behind");
+}
+
+#[tokio::test]
+async fn many_clients_on_one_machine_are_not_one_address() {
+    let folder = Directory::new();
+    let path = folder.path().join("ringway.sock");
+    let origin = Origin::named("one").await;
+    let rest = "[client]\nmax_connections_per_address = 1";
+    let proxy = Proxy::start(&with_unix_listener(&configuration(&[&origin], "", rest), &path)).await;
+    let relay = Relay::to_unix(&path).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::connect(relay.address).await;
+        assert_eq!(client.get("/", "").await.status, 200);
+        clients.push(client);
+    }
+    drop(proxy);
+}
+
+#[tokio::test]
+async fn a_backend_is_probed_used_and_missed() {
+    let folder = Directory::new();
+    let path = folder.path().join("backend.sock");
+    let origin = Origin::with("one", |mut peer| async move {
+        use tokio::io::AsyncWriteExt;
+        while let Some(seen) = peer.request().await {
+            let length = if seen.line().contains("/long") { 300_000 } else { 3 };
+            let head = format!("HTTP/1.1 200 OK\r\nx-backend: one\r\ncontent-length: {length}\r\n\r\n");
+            peer.stream.write_all(head.as_bytes()).await.unwrap();
+            peer.stream.write_all(&vec![b'x'; length]).await.unwrap();
+        }
+    })
+    .await;
+    let relay = Relay::from_unix(&path, origin.address).await;
+    let health =
+        "[pools.p.health]\nkind = \"http\"\npath = \"/health\"\ninterval = \"20ms\"\nrise = 1\nfall = 1\n";
+    let text = configuration(&[], health, "")
+        .replace("backends = []", &format!("backends = [\"unix:{}\"]", path.display()));
+    let proxy = Proxy::start(&text).await;
+    let name = format!("unix:{}", path.display());
+    let mut client = Client::connect(proxy.address).await;
+    assert_eq!(client.get("/a", "").await.text(), "xxx");
+    assert_eq!(client.get("/long", "").await.body.len(), 300_000);
+    assert_eq!(origin.connections(), 1 + probes(&origin), "the connection was used again");
+    let pools = proxy.api("/api/pools").await;
+    assert_eq!(pools["pools"][0]["backends"][0]["resolved"][0], *name);
+    drop(relay);
+    std::fs::remove_file(&path).unwrap();
+    eventually("it is down", || proxy.view().pools[0].members[0].standing == ringway::fleet::Standing::Down)
+        .await;
+    assert_eq!(get(proxy.address, "/a", "").await.status, 503);
+}
+
+/// Connections of health checks: each asks once.
+fn probes(origin: &Origin) -> usize {
+    origin.all().iter().filter(|seen| seen.line().contains("/health")).count()
+}
+
+#[tokio::test]
+async fn a_backends_own_host_is_localhost() {
+    let folder = Directory::new();
+    let path = folder.path().join("backend.sock");
+    let origin = Origin::named("one").await;
+    let _relay = Relay::from_unix(&path, origin.address).await;
+    let text = configuration(&[], "host_header = \"backend\"\n", "")
+        .replace("backends = []", &format!("backends = [\"unix:{}\"]", path.display()));
+    let proxy = Proxy::start(&text).await;
+    assert_eq!(get(proxy.address, "/a", "").await.backend(), "one");
+    assert_eq!(origin.only().header("host"), Some("localhost"));
+}
