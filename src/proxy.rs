@@ -19,6 +19,7 @@ mod record;
 mod request_body;
 mod send;
 mod short;
+mod tunnel;
 mod waits;
 
 use std::{

@@ -79,7 +79,7 @@ reasons! {
     Class {
         /// Its client went away before the whole answer had been passed on.
         Cancelled = "cancelled",
-        /// An answer of 1xx. Only ever final when a backend switches protocols unasked.
+        /// A change to another protocol, counted when that has come to its end.
         Informational = "1xx",
         /// An answer of 2xx.
         Success = "2xx",
@@ -214,6 +214,8 @@ reasons! {
         NotKept = "not_kept",
         /// An exchange on it did not come to its proper end.
         Aborted = "aborted",
+        /// It had changed to another protocol, which has come to its end.
+        Upgraded = "upgraded",
         /// The backend's address changed, or the proxy stops.
         Retired = "retired",
     }
@@ -264,6 +266,10 @@ pub struct BackendCells {
     pub opened: Tally,
     /// Requests on a connection that had served one before.
     pub reused: Tally,
+    /// Connections that changed to another protocol.
+    pub upgrades: Tally,
+    /// Of these, those that have come to their end.
+    pub upgrades_ended: Tally,
     /// Connections closed, by [`Closed`].
     pub closed: ByReason<{ Closed::ALL.len() }>,
 }

@@ -43,6 +43,12 @@ impl Backend {
         self.cells.iter().map(cell).sum()
     }
 
+    /// Connections through to this backend that have changed to another protocol and are open.
+    pub fn upgraded(&self) -> u64 {
+        let ended = self.sum(|cells| cells.upgrades_ended.get());
+        self.sum(|cells| cells.upgrades.get()).saturating_sub(ended)
+    }
+
     /// Requests under way at this backend, over all workers.
     pub fn in_flight(&self) -> u64 {
         // Ended is read first: read the other way round, a request that ends in between would make it negative.

@@ -118,6 +118,8 @@ pub struct RequestHead {
     pub names_fields: bool,
     /// The client takes trailers (RFC 9110 section 10.1.4).
     pub takes_trailers: bool,
+    /// The protocol that the client wants to change to.
+    upgrade: Option<Span>,
 }
 
 impl Default for RequestHead {
@@ -134,6 +136,7 @@ impl Default for RequestHead {
             keep_alive: true,
             names_fields: false,
             takes_trailers: false,
+            upgrade: None,
         }
     }
 }
@@ -248,6 +251,7 @@ impl RequestHead {
         let mut codings = 0;
         let mut chunked = false;
         let (mut close, mut keep_alive, mut named) = (false, false, 0);
+        let (mut asks, mut upgrades, mut upgrade) = (false, 0, None);
         self.takes_trailers = false;
         for field in &self.fields {
             let value = field.value.of(&self.bytes);
@@ -278,10 +282,16 @@ impl RequestHead {
                             close = true;
                         } else if option.eq_ignore_ascii_case(b"keep-alive") {
                             keep_alive = true;
+                        } else if option.eq_ignore_ascii_case(b"upgrade") {
+                            asks = true;
                         } else {
                             named += 1;
                         }
                     }
+                }
+                Known::Upgrade => {
+                    upgrades += 1;
+                    upgrade = Some(field.value);
                 }
                 Known::Te => {
                     self.takes_trailers |=
@@ -301,6 +311,11 @@ impl RequestHead {
         // RFC 9112 section 3.2.2: the target's authority replaces what Host says.
         self.authority = self.authority.or(host);
         self.framing = self.framing_of(length, codings, chunked)?;
+        // RFC 9110 section 7.8. Several protocols to choose from, a body before the change, another method than GET: nobody in use does
+        // that, and whoever does is answered as if he had not asked, which is always allowed.
+        let is_plain = self.method == Method::Get && self.framing == Framing::None;
+        let asks = asks && upgrades == 1 && is_plain && self.version == Version::Http11;
+        self.upgrade = upgrade.filter(|_| asks);
         Ok(())
     }
 
@@ -352,6 +367,11 @@ impl RequestHead {
     /// Host and port as the client named them, empty if an HTTP/1.0 client named none.
     pub fn authority(&self) -> &[u8] {
         self.authority.map_or(b"", |span| span.of(&self.bytes))
+    }
+
+    /// The one protocol that the client wants to change to, as written.
+    pub fn upgrade(&self) -> Option<&[u8]> {
+        self.upgrade.map(|span| span.of(&self.bytes))
     }
 
     /// The value of the first field of this name, without regard to case.

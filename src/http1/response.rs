@@ -158,6 +158,18 @@ impl AnswerHead {
         self.status < 200
     }
 
+    /// Whether it agrees to change to this protocol (RFC 9110 section 7.8).
+    pub fn switches_to(&self, protocol: &[u8], input: &[u8]) -> bool {
+        let mut fields = self.fields.iter();
+        let says_so = |field: &Field| {
+            field.known == Known::Connection
+                && list_items(field.value.of(input)).any(|item| item.eq_ignore_ascii_case(b"upgrade"))
+        };
+        let mut named = self.fields.iter().filter(|field| field.known == Known::Upgrade);
+        let is_it = |field: &Field| field.value.of(input).eq_ignore_ascii_case(protocol);
+        self.status == 101 && fields.any(says_so) && named.next().is_some_and(is_it) && named.next().is_none()
+    }
+
     /// The reason phrase as sent.
     pub fn reason<'a>(&self, input: &'a [u8]) -> &'a [u8] {
         self.reason.of(input)

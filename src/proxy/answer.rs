@@ -10,8 +10,9 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::{
-    head::{ClientFraming, write_answer, write_trailers},
+    head::{ClientFraming, write_answer, write_switch, write_trailers},
     request_body::write_payload,
+    tunnel::Passed,
     waits::{Slow, Waits},
 };
 use crate::{
@@ -34,6 +35,8 @@ pub(super) struct Progress {
     pub(super) first_byte: Cell<Option<Instant>>,
     /// Body bytes handed on to the client.
     pub(super) passed: Cell<u64>,
+    /// What passed after a change of protocol.
+    pub(super) tunnel: Passed,
 }
 
 /// An answer that has been passed on as a whole.
@@ -43,6 +46,8 @@ pub(super) struct Answered {
     pub(super) keeps_backend: bool,
     /// The connection to the client stays open.
     pub(super) keeps_client: bool,
+    /// Both sides have changed to another protocol: what follows is not HTTP.
+    pub(super) has_switched: bool,
 }
 
 /// Why an answer was not passed on as a whole.
@@ -65,6 +70,8 @@ pub(super) struct Terms<'a> {
     /// be told: it may be waiting for a `100 Continue` and would send its next request instead of the body.
     pub(super) sent: &'a Cell<bool>,
     pub(super) progress: &'a Progress,
+    /// The protocol that the backend was asked to change to.
+    pub(super) upgrade: Option<&'a [u8]>,
 }
 
 impl Terms<'_> {
@@ -139,6 +146,9 @@ impl Receiving<'_> {
             Some(read) => read,
             None => self.final_head().await?,
         };
+        if head.status == 101 {
+            return self.switch(&head, length).await;
+        }
         let framing = head.framing(self.terms.request.method).map_err(refused)?;
         self.waits.answer_begins();
         self.out = self.buffers.output();
@@ -156,7 +166,19 @@ impl Receiving<'_> {
             self.close_means_reset(false);
         }
         let keeps_backend = head.keep_alive && framing != Framing::Close && !head.is_contradictory();
-        Ok(Answered { keeps_backend, keeps_client: client.keep_alive })
+        Ok(Answered { keeps_backend, keeps_client: client.keep_alive, has_switched: false })
+    }
+
+    /// Tells the client that the protocol has changed. What the backend has sent behind its answer stays where it is.
+    async fn switch(&mut self, head: &AnswerHead, length: usize) -> Result<Answered, Cut> {
+        self.waits.answer_begins();
+        self.terms.progress.status.set(Some(head.status));
+        self.terms.progress.first_byte.set(Some(Instant::now()));
+        self.out = self.buffers.output();
+        write_switch(&mut self.out, self.input.filled(), head, self.terms.upgrade.unwrap_or_default());
+        self.input.consume(length);
+        self.write_out().await?;
+        Ok(Answered { keeps_backend: false, keeps_client: false, has_switched: true })
     }
 
     /// The client takes the connection's end for the body's. So until the body has ended, whatever closes the connection
@@ -173,11 +195,12 @@ impl Receiving<'_> {
         let mut interim = 0;
         loop {
             let length = self.read_head(&mut head).await?;
-            if !head.is_interim() {
+            let asked_for = |protocol| head.switches_to(protocol, self.input.filled());
+            if !head.is_interim() || self.terms.upgrade.is_some_and(asked_for) {
                 return Ok((head, length));
             }
             interim += 1;
-            // No request of ours asks for another protocol.
+            // Nobody asked for that protocol.
             if head.status == 101 || interim > INTERIM_ANSWERS {
                 return Err(Cut::Backend(AttemptEnd::Protocol));
             }

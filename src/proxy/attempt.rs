@@ -14,9 +14,11 @@ use super::{
     Gateway, PoolPlan,
     answer::{Answered, Cut, Progress, Receiving, Terms},
     exchange::ClientEnd,
+    policy::OnDrain,
     request_body::RequestBody,
     send::{ClientFault, Sending},
     short::Short,
+    tunnel,
     waits::{Slow, Waits},
 };
 use crate::{
@@ -40,6 +42,8 @@ pub(super) enum Outcome {
     Client(ClientFault),
     /// The client was too slow.
     ClientSlow,
+    /// Both sides changed to another protocol, and that has come to its end.
+    Upgraded,
 }
 
 /// What an attempt is made with.
@@ -54,6 +58,8 @@ pub(super) struct Attempt<'a> {
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
     pub(super) fresh: bool,
+    /// The protocol that the backend is asked to change to.
+    pub(super) upgrade: Option<&'a [u8]>,
 }
 
 /// What the exchange on a connection came to.
@@ -95,6 +101,11 @@ impl Attempt<'_> {
                 (Box::pin(long).await, Instant::now())
             }
         };
+        if matches!(driven, Driven::Received(Ok(Answered { has_switched: true, .. }))) {
+            // Not in flight any more: such a connection can stay for days.
+            guard.end(AttemptEnd::Answered, Outcome::Upgraded);
+            return Box::pin(self.tunnel(connection, client)).await;
+        }
         let whole = matches!(driven, Driven::Received(Ok(answered)) if answered.keeps_backend);
         // A backend that answered before it had read the request is left with an unfinished one.
         let clean = matches!(driven, Driven::Received(Ok(_))) && sent.get() && connection.input.is_empty();
@@ -139,9 +150,29 @@ impl Attempt<'_> {
         }
     }
 
+    /// Lets the other protocol run to its end.
+    async fn tunnel(&self, mut connection: Connection, client: &mut ClientEnd) -> Outcome {
+        let backend = &self.member.backend;
+        let forward = &self.plan.forward;
+        let _open = Upgraded::begin(backend.cells(self.gateway.worker));
+        let closes = forward.upgraded_on_drain == OnDrain::Close;
+        let is_cut_off = || closes && self.gateway.draining.get();
+        let (buffers, idle) = (&self.gateway.buffers, forward.upgraded_idle_timeout);
+        tunnel::pass(client, &mut connection, buffers, idle, is_cut_off, &self.progress.tunnel).await;
+        buffers.take_back(&mut connection.input);
+        self.gateway.upstreams.close(backend, connection, Closed::Upgraded);
+        Outcome::Upgraded
+    }
+
     /// What the client's side of an answer depends on.
     pub(super) fn terms<'a>(&'a self, sent: &'a Cell<bool>) -> Terms<'a> {
-        Terms { request: self.head, draining: &self.gateway.draining, sent, progress: self.progress }
+        Terms {
+            request: self.head,
+            draining: &self.gateway.draining,
+            sent,
+            progress: self.progress,
+            upgrade: self.upgrade,
+        }
     }
 
     /// Lets both halves run until one of them, or the clock, ends the attempt. They begin where the short way ended.
@@ -239,6 +270,22 @@ impl Attempt<'_> {
             Driven::Slow(_) => cut_off(AttemptEnd::Timeout),
         };
         guard.end(end, outcome)
+    }
+}
+
+/// Counts a connection that has changed its protocol while it lasts.
+struct Upgraded<'a>(&'a BackendCells);
+
+impl<'a> Upgraded<'a> {
+    fn begin(cells: &'a BackendCells) -> Upgraded<'a> {
+        cells.upgrades.bump();
+        Upgraded(cells)
+    }
+}
+
+impl Drop for Upgraded<'_> {
+    fn drop(&mut self) {
+        self.0.upgrades_ended.bump();
     }
 }
 

@@ -156,6 +156,7 @@ async fn attempts(
 ) -> After {
     let (gateway, head) = (record.gateway, record.head);
     let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
+    let upgrade = head.upgrade().filter(|asked| plan.forward.allows_upgrade(asked));
     let pool = &view.pools[index];
     let mut candidates = Candidates::new(pool, place, plan.forward.attempts, plan.on_all_down);
     let total = plan.forward.total_timeout.map(|limit| record.begun + limit);
@@ -184,12 +185,13 @@ async fn attempts(
             progress: &progress,
             total,
             fresh,
+            upgrade,
         };
         let mut out = gateway.buffers.output();
-        write_head(&mut out, record, client, plan, pool.member(member));
+        write_head(&mut out, record, client, plan, pool.member(member), upgrade);
         let outcome = attempt.run(client, body, out).await;
-        record.received = body.received();
-        record.sent = progress.passed.get();
+        record.received = body.received() + progress.tunnel.received.get();
+        record.sent = progress.passed.get() + progress.tunnel.sent.get();
         record.first_byte = progress.first_byte.get();
         if let Some(status) = progress.status.get() {
             record.ended = Ended::Answered(status);
@@ -197,6 +199,10 @@ async fn attempts(
         match outcome {
             // The client would read whatever comes now as more of the interim answer.
             _ if progress.within_interim.get() => return After::Close,
+            Outcome::Upgraded => {
+                record.ended = Ended::Upgraded;
+                return After::Close;
+            }
             Outcome::Answered { keeps_client } => return after_answer(keeps_client, body, client),
             Outcome::Failed(end) if may_repeat(end, head.method, body.can_be_sent_again()) => {
                 failed = Some(end)
@@ -240,6 +246,7 @@ fn write_head(
     client: &ClientEnd,
     plan: &PoolPlan,
     member: &MemberView,
+    upgrade: Option<&[u8]>,
 ) {
     let gateway = record.gateway;
     let authority = record.head.authority();
@@ -251,6 +258,7 @@ fn write_head(
         host: host.as_deref().map(str::as_bytes),
         request_id: record.request_id,
         via: gateway.plan.via.as_deref().map(str::as_bytes),
+        upgrade,
     };
     write_request(out, record.head, &forwarding);
 }

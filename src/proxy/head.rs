@@ -22,6 +22,8 @@ pub struct Forwarding<'a> {
     pub request_id: &'a [u8],
     /// The pseudonym in `Via`.
     pub via: Option<&'a [u8]>,
+    /// The protocol that the client wants to change to, if that is allowed.
+    pub upgrade: Option<&'a [u8]>,
 }
 
 /// Writes the head of the request as the backend sees it.
@@ -51,8 +53,10 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     if head.framing == Framing::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
-    if head.takes_trailers {
-        out.extend_from_slice(b"te: trailers\r\nconnection: keep-alive, te\r\n");
+    match (forwarding.upgrade, head.takes_trailers) {
+        (Some(protocol), _) => write_upgrade(out, protocol),
+        (None, true) => out.extend_from_slice(b"te: trailers\r\nconnection: keep-alive, te\r\n"),
+        (None, false) => {}
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -104,6 +108,12 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     out.extend_from_slice(b"\r\n");
 }
 
+fn write_upgrade(out: &mut Vec<u8>, protocol: &[u8]) {
+    out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+    out.extend_from_slice(protocol);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// How the client's side of an answer is framed and goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientFraming {
@@ -148,6 +158,16 @@ pub fn write_answer(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, client
             out.extend_from_slice(b"connection: keep-alive\r\n");
         }
     }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the head of an answer that changes to this protocol.
+pub fn write_switch(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, protocol: &[u8]) {
+    let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
+    write_answer(out, input, answer, client);
+    // In front of the empty line.
+    out.truncate(out.len() - 2);
+    write_upgrade(out, protocol);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -246,6 +266,7 @@ mod tests {
             host: None,
             request_id: b"id",
             via: Some(b"ringway"),
+            upgrade: None,
         };
         let mut out = Vec::new();
         write_request(&mut out, &head, &forwarding);

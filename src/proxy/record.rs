@@ -45,6 +45,8 @@ pub(super) enum Ended {
     Cancelled,
     /// With a backend's answer.
     Answered(u16),
+    /// With a change of protocol, which has come to its end.
+    Upgraded,
     /// With the beginning of one.
     Truncated(u16),
     /// With one of ours.
@@ -57,6 +59,7 @@ impl Record<'_> {
         let class = match self.ended {
             Ended::Cancelled => Class::Cancelled,
             Ended::Answered(status) => Class::of(status),
+            Ended::Upgraded => Class::Informational,
             Ended::Truncated(_) => Class::Truncated,
             Ended::Refused(refusal) => Class::of(refusal.status()),
         };
@@ -84,7 +87,10 @@ impl Record<'_> {
         cells.received_bytes.add(self.received);
         cells.sent_bytes.add(self.sent);
         // A whole small answer left together with its head: then no second look at the clock is needed.
-        cells.whole.observe(self.begun.elapsed());
+        // What comes after a change of protocol is no answer: its days would hide the milliseconds.
+        if self.ended != Ended::Upgraded {
+            cells.whole.observe(self.begun.elapsed());
+        }
         if let Some(first_byte) = self.first_byte {
             cells.first_byte.observe(first_byte - self.begun);
         }
@@ -106,6 +112,7 @@ impl Record<'_> {
             status: match self.ended {
                 Ended::Cancelled => None,
                 Ended::Answered(status) | Ended::Truncated(status) => Some(status),
+                Ended::Upgraded => Some(101),
                 Ended::Refused(refusal) => Some(refusal.status()),
             },
             refusal: match self.ended {

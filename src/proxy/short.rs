@@ -130,7 +130,8 @@ impl Attempt<'_> {
         let client = self.terms(sent).begin(out, input, &head, framing);
         out.extend_from_slice(&input[length..]);
         connection.input.consume(input.len());
-        let answered = Answered { keeps_backend: head.keep_alive, keeps_client: client.keep_alive };
+        let answered =
+            Answered { keeps_backend: head.keep_alive, keeps_client: client.keep_alive, has_switched: false };
         scratch.replace(head);
         Ok((answered, data as usize))
     }

@@ -45,6 +45,10 @@ families! {
         "Time to open a connection to a backend.";
     IN_FLIGHT = "ringway_requests_in_flight", Gauge, ["pool", "backend"],
         "Requests under way at a backend.";
+    UPGRADED = "ringway_upgraded_connections", Gauge, ["pool", "backend"],
+        "Connections open that have changed to another protocol, such as WebSocket.";
+    UPGRADES = "ringway_upgrades_total", Counter, ["pool", "backend"],
+        "Connections that changed to another protocol.";
     OFF_OWNER = "ringway_off_owner_requests_total", Counter, ["pool", "reason"],
         "Requests that did not go to the owner of their key, by the reason.";
     ATTEMPTS = "ringway_attempts_total", Counter, ["pool", "backend", "result"],

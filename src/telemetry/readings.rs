@@ -72,6 +72,8 @@ pub(super) const ALL: &[Reading] = &[
     Reading::of(names::CONNECT)
         .pool(|view, lines| lines.histogram(view.pool.all_cells().iter().map(|cells| &cells.connect))),
     Reading::of(names::IN_FLIGHT).member(|member, lines| lines.count(&[], member.backend.in_flight())),
+    Reading::of(names::UPGRADED).member(|member, lines| lines.count(&[], member.backend.upgraded())),
+    Reading::of(names::UPGRADES).member(|member, lines| sum(member, lines, |cells| &cells.upgrades)),
     Reading::of(names::OFF_OWNER).pool(|view, lines| {
         for (at, reason) in OffOwner::ALL.iter().enumerate() {
             lines.count(&[reason.word()], in_pool(view, |cells| &cells.off_owner, at));

@@ -24,3 +24,4 @@ mod repeats;
 mod ring;
 mod tidy;
 mod unix;
+mod upgrade;

@@ -224,6 +224,27 @@ pub(in crate::config) fn endpoint() -> Text<Endpoint> {
     }
 }
 
+/// A protocol that a connection may change to.
+pub(in crate::config) fn protocol() -> Text<String> {
+    Text {
+        noun: "a protocol",
+        pattern: Some(format!("^{TOKEN}+(/{TOKEN}+)?$")),
+        parse: |text| {
+            let is_token = |part: &str| not_token(part).is_none();
+            match text.to_ascii_lowercase() {
+                // Requests in it would reach backends unseen: no route, no limit, no log would apply.
+                name if name == "h2c" => Err(Fault::new(
+                    "HTTP/2 by `Upgrade` is not passed on (RFC 9113 section 3.1 has taken it back)",
+                    "leave it out",
+                )),
+                name if name.split('/').all(is_token) && name.split('/').count() <= 2 => Ok(name),
+                _ => Err(Fault::new("this is no protocol's name", "write for example \"websocket\"")),
+            }
+        },
+        show: String::clone,
+    }
+}
+
 /// The permissions of a file.
 pub(in crate::config) fn file_mode() -> Text<u32> {
     Text {

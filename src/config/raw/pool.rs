@@ -7,7 +7,7 @@ use crate::{
         finding::Span,
         kind::{
             Choice, Integer, Kind, Share,
-            list::{Headers, KeySource, NonEmpty, Status},
+            list::{Headers, KeySource, List, NonEmpty, Status},
             measure::{Decimal, Size, Time},
             text,
         },
@@ -16,7 +16,7 @@ use crate::{
     fleet::{Address, OnAllDown},
     proxy::{
         key::{KeyPolicy, OnMissingKey, Source},
-        policy::{ForwardPolicy, HostHeader},
+        policy::{ForwardPolicy, HostHeader, OnDrain},
     },
     ring::Weight,
 };
@@ -110,12 +110,18 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
     let repeat_body_bytes = section.key("repeat_body_bytes", Size::new(0, 16 << 20), 64 << 10, doc).value;
     let doc = "The largest request body, past which it is refused with 413; 0 means no bound.";
     let max_body_bytes = section.key("max_body_bytes", Size::new(0, 1 << 40), 0_u64, doc).value;
+    let doc = "The protocols that a client may change to (`Upgrade`); what passes then is not looked at. Others are not asked for.";
+    let upgrades = section.key("upgrades", List(text::protocol()), vec!["websocket".to_owned()], doc).value;
+    let doc = "What becomes of connections that have changed their protocol when Ringway stops: they may go on until `server.drain_timeout`, \
+               or are closed at once.";
+    let kind = Choice(&[OnDrain::Wait, OnDrain::Close]);
+    let upgraded_on_drain = section.key("upgraded_on_drain", kind, OnDrain::Wait, doc).value;
     let doc = "How often host names of backends are resolved again.";
     let kind = Time::above_zero("names would be resolved without a pause");
     let resolve_interval = section.key("resolve_interval", kind, Duration::from_secs(30), doc).value;
     let doc = "The backends: \"ADDRESS\" or { name, address, weight }, or [[pools.NAME.backends]] for each.";
     let found = section.tables("backends", Shape::Rows { short: "address" }, doc, backend);
-    let [connect, response_head, idle_body, total] =
+    let [connect, response_head, idle_body, total, upgraded_idle] =
         section.table("timeouts", "How long a backend may take.", timeouts);
     let connections =
         section.table("connections", "Connections to backends that are used again.", connections);
@@ -139,6 +145,9 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
             response_head_timeout: response_head,
             idle_body_timeout: idle_body,
             total_timeout: Some(total).filter(|bound| !bound.is_zero()),
+            upgrades,
+            upgraded_idle_timeout: upgraded_idle,
+            upgraded_on_drain,
         },
         connections,
         health,
@@ -179,8 +188,8 @@ fn backend(section: &mut Section<'_>) -> Backend {
     Backend { address, name, weight, at: section.at() }
 }
 
-/// `connect`, `response_head`, `idle_body`, `total`
-fn timeouts(section: &mut Section<'_>) -> [Duration; 4] {
+/// `connect`, `response_head`, `idle_body`, `total`, `upgraded_idle`
+fn timeouts(section: &mut Section<'_>) -> [Duration; 5] {
     let seconds = Duration::from_secs;
     let kind = Time::above_zero("no connection could be made");
     let connect = section.key("connect", kind, seconds(1), "To connect, before the next backend is tried.");
@@ -190,9 +199,12 @@ fn timeouts(section: &mut Section<'_>) -> [Duration; 4] {
     let kind = Time::above_zero("no body could come");
     let idle_body =
         section.key("idle_body", kind, seconds(60), "How long a body may stand still, in either direction.");
-    let doc = "The whole exchange with all its attempts; 0 means no bound.";
+    let doc = "The whole exchange with all its attempts, up to a change of protocol; 0 means no bound.";
     let total = section.key("total", Time::any(), Duration::ZERO, doc);
-    [connect.value, response_head.value, idle_body.value, total.value]
+    let kind = Time::above_zero("no other protocol could be used");
+    let doc = "How long a connection that has changed its protocol may be silent in both directions.";
+    let upgraded_idle = section.key("upgraded_idle", kind, seconds(3600), doc);
+    [connect.value, response_head.value, idle_body.value, total.value, upgraded_idle.value]
 }
 
 fn connections(section: &mut Section<'_>) -> Connections {
