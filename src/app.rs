@@ -19,12 +19,13 @@ use crate::{
     endpoint::Endpoint,
     fleet::{self, Fleet, Thresholds, View},
     proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
-    server::{Admission, Entrance, Listener, Phase, ServerPolicy, Worker},
+    server::{Admission, Entrance, Listener, ListenerPolicy, Phase, ServerPolicy, Worker},
     tally::{ListenerCells, WorkerCells},
     telemetry::{
         access::{AccessLog, AccessWriter},
         metrics::{Metrics, Sources},
     },
+    tls::{CertificateWatch, ListenerTls, TlsProblem},
 };
 
 /// Why the process can't start. Nothing is left running or bound.
@@ -55,6 +56,14 @@ pub enum StartError {
         file: String,
         /// Why not.
         error: io::Error,
+    },
+    /// A listener's certificates can't be used.
+    #[error("listener {listener:?}: {problem}")]
+    Tls {
+        /// The listener.
+        listener: String,
+        /// What is wrong.
+        problem: TlsProblem,
     },
     /// The access log can't be opened.
     #[error("can't open the access log {file}: {error}")]
@@ -89,6 +98,7 @@ pub struct Running {
     control: Control,
     admin_thread: Option<Admin>,
     access_writer: Option<AccessWriter>,
+    certificate_watch: Option<CertificateWatch>,
 }
 
 /// How the end went.
@@ -114,6 +124,7 @@ impl Running {
     pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         let Loaded { config, public, .. } = loaded;
         let token = read_token(&config)?;
+        let tls = load_tls(&config)?;
         let worker_count = worker_count(&config.server);
         let bound = bind(&config, worker_count)?;
         let mut fleet = make_fleet(&config, worker_count)?;
@@ -136,7 +147,8 @@ impl Running {
         let addresses = bound.listeners.iter().map(|listener| listener.address.clone()).collect();
         let entrances =
             Entrance::for_workers(worker_count, bound.listeners, &Arc::new(admission), &proven, &phase_seen);
-        let (workers, workers_ended) = start_workers(&config, &plan, &view, &cells, &phase_seen, entrances)?;
+        let (workers, workers_ended) =
+            start_workers(&config, &plan, &view, &cells, &tls, &phase_seen, entrances)?;
         let config_loaded = SystemTime::now();
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());
@@ -145,6 +157,7 @@ impl Running {
         let metrics = Metrics::new(Sources {
             view: view.clone(),
             workers: cells,
+            tls: with_names(&config, &tls),
             listeners: names,
             listener_cells,
             access_log,
@@ -163,6 +176,7 @@ impl Running {
             token,
         };
         let admin_thread = bound.admin.map(|socket| Admin::start(socket, state)).transpose()?;
+        let certificate_watch = CertificateWatch::start(with_names(&config, &tls))?;
         let control = Control::start(fleet, watch_policies, view.clone(), proven_sender, phase_seen)?;
         Ok(Running {
             listeners: addresses,
@@ -176,6 +190,7 @@ impl Running {
             control,
             admin_thread,
             access_writer,
+            certificate_watch,
         })
     }
 
@@ -209,6 +224,9 @@ impl Running {
         self.phase.send_replace(Phase::Stopping);
         self.workers.into_iter().for_each(Worker::join);
         self.control.join();
+        if let Some(watch) = self.certificate_watch {
+            watch.join();
+        }
         if let Some(admin) = self.admin_thread {
             admin.join();
         }
@@ -240,6 +258,7 @@ fn start_workers(
     plan: &Arc<Plan>,
     view: &Arc<ArcSwap<View>>,
     cells: &[Arc<WorkerCells>],
+    tls: &Arc<[Option<Arc<ListenerTls>>]>,
     phase: &watch::Receiver<Phase>,
     entrances: Vec<Entrance>,
 ) -> io::Result<Workers> {
@@ -249,7 +268,7 @@ fn start_workers(
     for ((number, cells), entrance) in cells.iter().enumerate().zip(entrances) {
         let (plan, view, cells, alive) = (plan.clone(), view.clone(), cells.clone(), alive.clone());
         let gateway = move || (Gateway::new(number, plan, view, cells), alive);
-        workers.push(Worker::start(number, gateway, client.clone(), phase.clone(), entrance)?);
+        workers.push(Worker::start(number, gateway, client.clone(), tls.clone(), phase.clone(), entrance)?);
     }
     Ok((workers, ended))
 }
@@ -267,6 +286,25 @@ fn read_token(config: &Config) -> Result<Option<String>, StartError> {
         let file = config.admin.token_file.as_deref().unwrap_or_else(|| "".as_ref());
         StartError::Token { file: file.display().to_string(), error }
     })
+}
+
+/// The TLS of each listener, where it has one, from its files.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, StartError> {
+    let load = |listener: &ListenerPolicy| {
+        let loaded = listener.tls.clone().map(ListenerTls::load).transpose();
+        let loaded =
+            loaded.map_err(|problem| StartError::Tls { listener: listener.name.clone(), problem })?;
+        Ok(loaded.map(Arc::new))
+    };
+    config.listeners.iter().map(load).collect()
+}
+
+fn with_names(config: &Config, tls: &[Option<Arc<ListenerTls>>]) -> Vec<(String, Arc<ListenerTls>)> {
+    let named = config.listeners.iter().zip(tls);
+    named.filter_map(|(listener, tls)| Some((listener.name.clone(), tls.clone()?))).collect()
 }
 
 fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {

@@ -5,9 +5,11 @@
 mod buffer;
 mod deadline;
 mod pipe;
+mod secure;
 mod stream;
 
 pub use buffer::{Buffer, BufferPool};
 pub use deadline::Deadline;
 pub use pipe::{Pipe, Pipes};
+pub use secure::Secure;
 pub use stream::{Detached, ReadHalf, Stream, WriteHalf};

@@ -33,6 +33,7 @@
 //! | [`upstream`] | connections to backends |
 //! | [`proxy`] | the request path; start at [`proxy::exchange::exchange`] |
 //! | [`server`] | listeners, workers, client connections |
+//! | [`tls`] | certificates: read, checked, chosen by name, replaced while the proxy runs |
 //! | [`control`] | the task around the fleet; probes and look-ups |
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |
@@ -83,4 +84,5 @@ pub mod ring;
 pub mod server;
 pub mod tally;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;

@@ -60,6 +60,15 @@ pub const HANDOVER_QUEUE: usize = 1024;
 /// Connections that the kernel holds for us before they are accepted (capped by `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: u32 = 4096;
 
+/// How often the files of certificates are looked at. A change is taken in when two looks in a row see the same.
+pub const CERTIFICATE_LOOK: Duration = Duration::from_millis(250);
+
+/// TLS handshakes of one worker under way at one time; further ones wait. Each may hold some 100 KiB, and requests wait while one is computed.
+pub const HANDSHAKES: usize = 256;
+
+/// How long the last word of a TLS session may take to leave.
+pub const TLS_GOODBYE: Duration = Duration::from_secs(1);
+
 /// Events waiting for the control task.
 pub const EVENT_QUEUE: usize = 4096;
 

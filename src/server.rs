@@ -18,7 +18,7 @@ pub use admission::Admission;
 pub use listen::Listener;
 pub use worker::Worker;
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, tls::TlsPolicy};
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct ListenerPolicy {
     pub address: Endpoint,
     /// Who may connect to a Unix socket, as file permissions.
     pub mode: u32,
+    /// How it speaks TLS. `None`: it does not.
+    pub tls: Option<TlsPolicy>,
 }
 
 /// How the process runs and ends.

@@ -222,6 +222,18 @@ reasons! {
 }
 
 reasons! {
+    /// How a TLS handshake with a client ended.
+    HandshakeEnd {
+        /// With a session.
+        Done = "done",
+        /// One side refused the other, or the connection broke.
+        Failed = "failed",
+        /// It took too long.
+        Timeout = "timeout",
+    }
+}
+
+reasons! {
     /// Why a client's connection was turned away.
     Rejected {
         /// As many connections as are allowed in all.

@@ -3,7 +3,11 @@
 use std::{fmt::Write, io};
 
 use super::{Failed, FileArgument, exit, fail, load, say, say_error, wants_colour};
-use crate::{app::offline_view, config::Loaded, fleet::PoolView};
+use crate::{
+    app::{load_tls, offline_view},
+    config::Loaded,
+    fleet::PoolView,
+};
 
 /// Arguments of `ringway check`.
 #[derive(Debug, clap::Args)]
@@ -18,12 +22,13 @@ pub(super) struct Arguments {
     quiet: bool,
 }
 
-/// Checks. Binds nothing, resolves nothing.
+/// Checks, certificates too. Binds nothing, resolves nothing.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     let loaded = load(&arguments.file)?;
     for warning in &loaded.warnings {
         say_error(&warning.render(wants_colour(&io::stderr())));
     }
+    load_tls(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
     if !arguments.quiet {
         say(report(&loaded)?.trim_end());
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::{
     Config,
     finding::{Code, Draft, Findings, quoted},
-    raw::{AccessLogFormat, AsWritten, Listener, Pool, Route},
+    raw::{AccessLogFormat, AsWritten, Listener, Pool, Route, Tls},
     section::Located,
     suggest,
 };
@@ -18,6 +18,7 @@ use crate::{
     proxy::route::{HostPattern, RoutePolicy},
     server::ListenerPolicy,
     telemetry::AccessLogPolicy,
+    tls::{ClientAuth, TlsPolicy},
 };
 
 mod pool;
@@ -28,6 +29,7 @@ const MAX_POOLS: usize = 4096;
 /// The configuration; worth something only if nothing was found to be wrong.
 pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
     listeners(&written.listeners, findings);
+    written.listeners.iter().for_each(|listener| secured(listener, findings));
     let routes = routes(&written, findings);
     admin(&written, findings);
     trust(&written, findings);
@@ -47,6 +49,7 @@ pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
                 name: listener.name.value,
                 address: listener.address.value,
                 mode: listener.mode.value,
+                tls: listener.tls.map(tls),
             })
             .collect(),
         client: written.client,
@@ -79,7 +82,10 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
                 )
                 .label("here again")
                 .also(twin.at.clone(), "first defined here")
-                .help("remove one of them, or change its port"),
+                .help(match address.value {
+                    Endpoint::Tcp(_) => "remove one of them, or change its port",
+                    Endpoint::Unix(_) => "remove one of them, or change its path",
+                }),
             );
         }
         let namesake = names.insert(&name.value, name);
@@ -95,6 +101,54 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
             .label("here again")
             .also(namesake.at.clone(), "first defined here")
             .help("metrics and logs tell listeners apart by their names: change one"),
+        );
+    }
+}
+
+fn tls(tls: Tls) -> TlsPolicy {
+    TlsPolicy {
+        certificates: tls.certificates,
+        min_version: tls.min_version,
+        client_auth: tls.client_auth.value,
+        client_ca: tls.client_ca.value,
+        handshake_timeout: tls.handshake_timeout,
+    }
+}
+
+/// What a listener's keys mean together.
+fn secured(listener: &Listener, findings: &mut Findings) {
+    let is_unix = matches!(listener.address.value, Endpoint::Unix(_));
+    if !is_unix && let Some(at) = listener.mode.at.clone() {
+        let message = format!("`mode` says nothing about {}", listener.address.value);
+        findings.push(Draft::new(Code::NoEffect, at, message).help("it is for Unix sockets: remove it"));
+    }
+    let Some(tls) = &listener.tls else { return };
+    if is_unix {
+        let message = format!("{} cannot speak TLS", listener.address.value);
+        let draft = Draft::new(Code::NotForUnix, tls.at.clone(), message);
+        findings.push(
+            draft
+                .also(listener.address.at.clone(), "a Unix socket, which leaves this machine nowhere")
+                .help("remove the table, or listen on an IP address"),
+        );
+    }
+    let (asked, ca) = (&tls.client_auth, &tls.client_ca);
+    if !asked.sound || !ca.sound {
+        return;
+    }
+    if asked.value != ClientAuth::None && ca.value.is_none() {
+        let message = format!("`client_certificates = \"{}\"` needs `client_ca`", asked.value);
+        findings.push(
+            Draft::new(Code::Missing, asked.at.clone(), message)
+                .help("name the PEM file with the certificates of those who sign clients' certificates"),
+        );
+    } else if asked.value == ClientAuth::None
+        && let Some(at) = ca.at.clone().filter(|_| ca.value.is_some())
+    {
+        let message = "`client_ca` is set, but clients are not asked for certificates";
+        findings.push(
+            Draft::new(Code::NoEffect, at, message)
+                .help("set `client_certificates = \"required\"` or `\"optional\"`"),
         );
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     proxy::route::HostPattern,
     server::{ClientPolicy, ServerPolicy},
     telemetry::{AccessFormat, KeyInLog, LogFormat, LogPolicy},
+    tls::{CertificateFiles, ClientAuth, MinVersion},
 };
 
 mod pool;
@@ -44,8 +45,20 @@ pub(super) struct AsWritten {
 pub(super) struct Listener {
     pub(super) address: Located<Endpoint>,
     pub(super) mode: Located<u32>,
+    pub(super) tls: Option<Tls>,
     /// The address if no name is written.
     pub(super) name: Located<String>,
+}
+
+pub(super) struct Tls {
+    /// Those that could be read.
+    pub(super) certificates: Vec<CertificateFiles>,
+    pub(super) min_version: MinVersion,
+    pub(super) client_auth: Located<ClientAuth>,
+    pub(super) client_ca: Located<Option<PathBuf>>,
+    pub(super) handshake_timeout: Duration,
+    /// The whole table.
+    pub(super) at: Option<super::finding::Span>,
 }
 
 pub(super) struct Route {
@@ -130,10 +143,46 @@ fn listener(section: &mut Section<'_>) -> Option<Listener> {
     let name = section.derived("name", text::name(), "the address", doc);
     let doc = "Who may connect to a Unix socket: the permissions of its file, in octal.";
     let mode = section.key("mode", text::file_mode(), 0o666, doc);
+    let doc = "The listener speaks TLS.";
+    let tls = section.optional_table("tls", doc, tls);
     let address = address?;
     let name = name.unwrap_or_else(|| Located { value: address.value.to_string(), at: None, sound: true });
     section.record("name", text::name().literal(&name.value));
-    Some(Listener { address, mode, name })
+    Some(Listener { address, mode, tls, name })
+}
+
+fn tls(section: &mut Section<'_>) -> Tls {
+    let doc = "The certificates: \"FILE\" with certificate and key in it, or { certificate, key }. Which one is shown follows from the \
+               name that the client asks for; the first one is for all other names, and for clients that ask for none.";
+    let example = "{ certificate = \"/etc/ringway/cert.pem\", key = \"/etc/ringway/key.pem\" }";
+    let found =
+        section.tables("certificates", Shape::Rows { short: "certificate", example }, doc, certificate);
+    let doc = "The oldest version of TLS that is spoken.";
+    let kind = Choice(&[MinVersion::Tls12, MinVersion::Tls13]);
+    let min_version = section.key("min_version", kind, MinVersion::Tls12, doc).value;
+    let doc = "Whether clients show certificates: they are not asked, they may, or they must.";
+    let kind = Choice(&[ClientAuth::None, ClientAuth::Optional, ClientAuth::Required]);
+    let client_auth = section.key("client_certificates", kind, ClientAuth::None, doc);
+    let doc = "A PEM file with the certificates of those who sign clients' certificates; empty for none.";
+    let client_ca = section.key("client_ca", text::OrEmpty(text::file()), None, doc);
+    let doc = "How long a handshake may take.";
+    let kind = measure::Time::above_zero("no handshake could end");
+    let handshake_timeout = section.key("handshake_timeout", kind, Duration::from_secs(10), doc).value;
+    let certificates = found.map_or(vec![], |listed| listed.items.into_iter().flatten().collect());
+    Tls { certificates, min_version, client_auth, client_ca, handshake_timeout, at: section.at() }
+}
+
+fn certificate(section: &mut Section<'_>) -> Option<CertificateFiles> {
+    let doc = "A PEM file with the certificate, and after it those that it is signed by.";
+    let certificate = section.required("certificate", text::file(), doc);
+    let doc = "A PEM file with its private key.";
+    let key = section.derived("key", text::file(), "the certificate's file", doc);
+    let doc = "A file with an OCSP answer as DER, which is stapled to the certificate; empty for none.";
+    let ocsp = section.key("ocsp", text::OrEmpty(text::file()), None, doc).value;
+    let certificate = certificate?.value;
+    let key = key.map_or_else(|| certificate.clone(), |key| key.value);
+    section.record("key", text::file().literal(&key));
+    Some(CertificateFiles { certificate, key, ocsp })
 }
 
 fn route(section: &mut Section<'_>) -> Route {

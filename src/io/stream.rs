@@ -12,10 +12,11 @@ use std::{
 
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, UnixStream, tcp, unix},
 };
 
+use super::Secure;
 use crate::endpoint::Endpoint;
 
 /// A connection's stream.
@@ -25,6 +26,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP, after the handshake.
+    Secure(Box<Secure>),
 }
 
 macro_rules! whichever {
@@ -32,6 +35,7 @@ macro_rules! whichever {
         match $stream {
             $kind::Tcp($it) => $what,
             $kind::Unix($it) => $what,
+            $kind::Secure($it) => $what,
         }
     };
 }
@@ -68,14 +72,26 @@ impl Stream {
     /// Whether a quiet stream shows no sign of an end, as far as the runtime has been told. Costs no system call.
     pub fn seems_open(&self) -> bool {
         let mut byte = [0];
-        let read = whichever!(Stream: self, it => it.try_read(&mut byte));
+        let read = match self {
+            Stream::Tcp(stream) => stream.try_read(&mut byte),
+            Stream::Unix(stream) => stream.try_read(&mut byte),
+            Stream::Secure(stream) => return stream.seems_open(),
+        };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The same, asked of the kernel.
     pub fn is_open(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
-        let peeked = whichever!(Stream: self, it => SockRef::from(it).peek(&mut byte));
+        let peeked = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            // What is for the session alone is taken out first.
+            Stream::Secure(stream) if stream.seems_open() => {
+                stream.look(|socket, _| SockRef::from(socket).peek(&mut byte))
+            }
+            Stream::Secure(_) => return false,
+        };
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -87,7 +103,24 @@ impl Stream {
         Ok(match self {
             Stream::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Stream::Unix(stream) => Detached::Unix(stream.into_std()?),
+            // A session stays where its handshake was.
+            Stream::Secure(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
+    }
+
+    /// Whether others on the way can neither read nor change it.
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Stream::Secure(_))
+    }
+
+    /// Says the last word of a session that has come to its proper end, for as long as `patience`. Others have none.
+    pub async fn say_goodbye(&mut self, patience: Duration) {
+        if let Stream::Secure(session) = self
+            && session.is_sound()
+        {
+            // What becomes of it is the other side's matter.
+            let _ = tokio::time::timeout(patience, session.shutdown()).await;
+        }
     }
 
     /// Both directions, for two that work side by side.
@@ -101,6 +134,7 @@ impl Stream {
                 let (read, write) = stream.split();
                 (ReadHalf::Unix(read), WriteHalf::Unix(write))
             }
+            Stream::Secure(stream) => (ReadHalf::Secure(stream), WriteHalf::Secure(stream)),
         }
     }
 }
@@ -134,6 +168,8 @@ pub enum ReadHalf<'a> {
     Tcp(tcp::ReadHalf<'a>),
     /// By a Unix socket.
     Unix(unix::ReadHalf<'a>),
+    /// By TLS.
+    Secure(&'a Secure),
 }
 
 impl ReadHalf<'_> {
@@ -142,6 +178,7 @@ impl ReadHalf<'_> {
         match self {
             ReadHalf::Tcp(half) => AsRef::<TcpStream>::as_ref(half).poll_read_ready(cx),
             ReadHalf::Unix(half) => AsRef::<UnixStream>::as_ref(half).poll_read_ready(cx),
+            ReadHalf::Secure(half) => half.poll_read_ready(cx),
         }
     }
 
@@ -149,7 +186,7 @@ impl ReadHalf<'_> {
     pub fn bare(&self) -> Option<&TcpStream> {
         match self {
             ReadHalf::Tcp(half) => Some(half.as_ref()),
-            ReadHalf::Unix(_) => None,
+            ReadHalf::Unix(_) | ReadHalf::Secure(_) => None,
         }
     }
 }
@@ -161,6 +198,8 @@ pub enum WriteHalf<'a> {
     Tcp(tcp::WriteHalf<'a>),
     /// By a Unix socket.
     Unix(unix::WriteHalf<'a>),
+    /// By TLS.
+    Secure(&'a Secure),
 }
 
 impl WriteHalf<'_> {
@@ -168,7 +207,7 @@ impl WriteHalf<'_> {
     pub fn bare(&self) -> Option<&TcpStream> {
         match self {
             WriteHalf::Tcp(half) => Some(half.as_ref()),
-            WriteHalf::Unix(_) => None,
+            WriteHalf::Unix(_) | WriteHalf::Secure(_) => None,
         }
     }
 
@@ -184,6 +223,10 @@ impl WriteHalf<'_> {
             }
             WriteHalf::Unix(_) if so => Err(io::ErrorKind::Unsupported.into()),
             WriteHalf::Unix(_) => Ok(()),
+            WriteHalf::Secure(half) => {
+                half.close_means_reset(so);
+                half.look(|socket, _| SockRef::from(socket).set_linger(so.then_some(Duration::ZERO)))
+            }
         }
     }
 }

@@ -254,6 +254,7 @@ fn write_head(
     let host = own_host.then(|| member.backend.address.authority());
     let forwarding = Forwarding {
         peer: client.peer,
+        secure: client.stream.is_secure(),
         trusted: gateway.plan.trusted.contain(client.peer),
         host: host.as_deref().map(str::as_bytes),
         request_id: record.request_id,

@@ -14,6 +14,8 @@ use crate::http1::{
 pub struct Forwarding<'a> {
     /// The connection's other end.
     pub peer: IpAddr,
+    /// Whether the client's connection is secured by TLS.
+    pub secure: bool,
     /// The other end is one of the trusted proxies: what it says about the client counts.
     pub trusted: bool,
     /// The `Host` for the backend, if it is not the client's.
@@ -73,7 +75,9 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     write_address(forwarding.peer, out);
     out.extend_from_slice(b"\r\n");
     if !trusted || head.values(Known::XForwardedProto).next().is_none() {
-        out.extend_from_slice(b"x-forwarded-proto: http\r\n");
+        let proto: &[u8] =
+            if forwarding.secure { b"x-forwarded-proto: https\r\n" } else { b"x-forwarded-proto: http\r\n" };
+        out.extend_from_slice(proto);
     }
     let authority = head.authority();
     if (!trusted || head.values(Known::XForwardedHost).next().is_none()) && !authority.is_empty() {
@@ -262,6 +266,7 @@ mod tests {
         assert_eq!(head.parse(text.as_bytes(), 100).unwrap(), Parsed::Complete(text.len()));
         let forwarding = Forwarding {
             peer: "10.0.0.9".parse().unwrap(),
+            secure: false,
             trusted,
             host: None,
             request_id: b"id",

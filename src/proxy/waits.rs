@@ -191,7 +191,8 @@ impl Waits {
                 first = &first[of_first..];
                 second = &second[taken - of_first..];
             }
-            Poll::Ready(Ok(()))
+            // Nothing to do but for TLS, which may have taken bytes that the socket has not.
+            self.note(slow, limit, std::pin::Pin::new(&mut *to).poll_flush(cx))
         })
         .await
     }

@@ -80,6 +80,13 @@ impl Admission {
     }
 }
 
+impl Permit {
+    /// The number of the listener that it came in by.
+    pub(super) fn listener(&self) -> usize {
+        self.listener
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let Permit { admission, listener, address, load } = self;

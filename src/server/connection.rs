@@ -11,18 +11,21 @@ use std::{
 };
 
 use tokio::io::AsyncWriteExt;
+use tokio_rustls::TlsAcceptor;
 
 use super::worker::House;
 use crate::{
     http1::{HeadError, Parsed, RequestHead, has_head_end},
-    io::Stream,
-    limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER},
+    io::{Secure, Stream},
+    limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, TLS_GOODBYE},
     proxy::exchange::{After, ClientEnd, RequestId, exchange, write_bounded, write_refusal},
-    tally::Refusal,
+    tally::{HandshakeEnd, Refusal},
+    tls::ListenerTls,
 };
 
 /// Serves a connection to its end.
-pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr) {
+pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, listener: usize) {
+    let Some(stream) = secured(&house, stream, listener).await else { return };
     let mut client = ClientEnd::new(stream, peer, house.policy.idle_body_timeout);
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
@@ -53,6 +56,37 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr) {
     }
     house.check_out(number);
     house.gateway.buffers.take_back(&mut client.input);
+    client.stream.say_goodbye(TLS_GOODBYE).await;
+}
+
+/// The stream after the handshake, if the listener wants one. `None`: it did not come about.
+async fn secured(house: &House, stream: Stream, listener: usize) -> Option<Stream> {
+    let Some(tls) = &house.tls[listener] else { return Some(stream) };
+    // On the heap while it lasts.
+    Box::pin(handshake(house, stream, tls)).await
+}
+
+async fn handshake(house: &House, stream: Stream, tls: &ListenerTls) -> Option<Stream> {
+    let Stream::Tcp(stream) = stream else { return None };
+    let shake = async {
+        let _place = house.handshakes.acquire().await;
+        TlsAcceptor::from(tls.config()).accept(stream).await
+    };
+    match tokio::time::timeout(tls.handshake_timeout(), shake).await {
+        Ok(Ok(session)) => {
+            tls.count(HandshakeEnd::Done);
+            Some(Stream::Secure(Box::new(Secure::new(session))))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            tls.count(HandshakeEnd::Failed);
+            None
+        }
+        Err(_) => {
+            tls.count(HandshakeEnd::Timeout);
+            None
+        }
+    }
 }
 
 /// Reads what the connection is ready for. `Some(false)`: its end. `None`: nothing, because the runtime takes a new connection for

@@ -14,7 +14,10 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime::LocalRuntime, sync::watch};
+use tokio::{
+    runtime::LocalRuntime,
+    sync::{Semaphore, watch},
+};
 
 use super::{
     ClientPolicy, Phase,
@@ -23,7 +26,12 @@ use super::{
     connection,
     gate::Gate,
 };
-use crate::{io::Stream, limits::SWEEP, proxy::Gateway};
+use crate::{
+    io::Stream,
+    limits::{HANDSHAKES, SWEEP},
+    proxy::Gateway,
+    tls::ListenerTls,
+};
 
 /// A running worker.
 #[derive(Debug)]
@@ -36,6 +44,10 @@ pub struct Worker {
 pub(super) struct House {
     pub(super) gateway: Gateway,
     pub(super) policy: Arc<ClientPolicy>,
+    /// The TLS of each listener, where it has one.
+    pub(super) tls: Arc<[Option<Arc<ListenerTls>>]>,
+    /// Room for handshakes.
+    pub(super) handshakes: Semaphore,
     /// Which requests begin, and when.
     pub(super) gate: Gate,
     /// When draining began.
@@ -84,6 +96,7 @@ impl Worker {
         number: usize,
         gateway: impl FnOnce() -> (Gateway, T) + Send + 'static,
         policy: Arc<ClientPolicy>,
+        tls: Arc<[Option<Arc<ListenerTls>>]>,
         phase: watch::Receiver<Phase>,
         entrance: Entrance,
     ) -> io::Result<Worker> {
@@ -101,6 +114,8 @@ impl Worker {
             let house = Rc::new(House {
                 gateway,
                 policy,
+                tls,
+                handshakes: Semaphore::new(HANDSHAKES),
                 gate: Gate::default(),
                 draining_since: Cell::new(None),
                 sleepers: RefCell::default(),
@@ -172,7 +187,8 @@ fn take_in(house: &Rc<House>, accepted: Accepted) {
 pub(super) fn admit(house: &Rc<House>, stream: Stream, peer: IpAddr, permit: Permit) {
     let house = house.clone();
     tokio::task::spawn_local(async move {
+        let listener = permit.listener();
         let _permit = permit;
-        connection::serve(house, stream, peer).await;
+        connection::serve(house, stream, peer, listener).await;
     });
 }

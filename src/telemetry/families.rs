@@ -67,6 +67,12 @@ families! {
         "Client connections accepted.";
     CONNECTIONS_REJECTED = "ringway_client_connections_rejected_total", Counter, ["listener", "reason"],
         "Client connections turned away.";
+    TLS_HANDSHAKES = "ringway_tls_handshakes_total", Counter, ["listener", "result"],
+        "TLS handshakes with clients, by how they ended.";
+    TLS_RELOADS = "ringway_tls_reloads_total", Counter, ["listener", "result"],
+        "Times that changed certificate files were taken in, or refused.";
+    TLS_EXPIRY = "ringway_tls_certificate_expiry_timestamp_seconds", Gauge, ["listener", "certificate"],
+        "When the certificate in force from this file ends.";
     UPSTREAM_OPENED = "ringway_upstream_connections_opened_total", Counter, ["pool", "backend"],
         "Connections opened to a backend.";
     UPSTREAM_REUSED = "ringway_upstream_connections_reused_total", Counter, ["pool", "backend"],

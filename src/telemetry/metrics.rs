@@ -25,6 +25,7 @@ use crate::{
     fleet::View,
     limits::SCRAPE_PART,
     tally::{ListenerCells, WorkerCells},
+    tls::ListenerTls,
 };
 
 /// What a scrape reads.
@@ -37,6 +38,8 @@ pub struct Sources {
     pub listeners: Vec<String>,
     /// In the same order.
     pub listener_cells: Arc<[ListenerCells]>,
+    /// The TLS of the listeners that have it, with their names.
+    pub tls: Vec<(String, Arc<ListenerTls>)>,
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
     /// When the configuration in force was read.

@@ -13,7 +13,8 @@ use super::{
 use crate::{
     fleet::{Backend, MemberView, PoolView, Standing, View},
     tally::{
-        AttemptEnd, BackendCells, ByReason, Class, Closed, OffOwner, PoolCells, Refusal, Rejected, Tally,
+        AttemptEnd, BackendCells, ByReason, Class, Closed, HandshakeEnd, OffOwner, PoolCells, Refusal,
+        Rejected, Tally,
     },
 };
 
@@ -115,6 +116,27 @@ pub(super) const ALL: &[Reading] = &[
         for (name, cells) in sources.listeners.iter().zip(sources.listener_cells.iter()) {
             for (reason, count) in Rejected::ALL.iter().zip(&cells.rejected) {
                 lines.count(&[name, reason.word()], count.load(Relaxed));
+            }
+        }
+    }),
+    Reading::of(names::TLS_HANDSHAKES).process(|sources, _, lines| {
+        for (name, tls) in &sources.tls {
+            for (end, count) in HandshakeEnd::ALL.iter().zip(&tls.handshakes) {
+                lines.count(&[name, end.word()], count.load(Relaxed));
+            }
+        }
+    }),
+    Reading::of(names::TLS_RELOADS).process(|sources, _, lines| {
+        for (name, tls) in &sources.tls {
+            lines.count(&[name, "success"], tls.reloads.load(Relaxed));
+            lines.count(&[name, "refused"], tls.refused.load(Relaxed));
+        }
+    }),
+    Reading::of(names::TLS_EXPIRY).process(|sources, _, lines| {
+        for (name, tls) in &sources.tls {
+            for certificate in tls.certificates() {
+                let ends = certificate.ends.duration_since(UNIX_EPOCH).unwrap_or_default();
+                lines.count(&[name, &certificate.file.to_string_lossy()], ends.as_secs());
             }
         }
     }),

@@ -190,11 +190,15 @@ fn keys_with_values(text: &str) -> Vec<(String, String)> {
     let mut table = String::new();
     let mut keys = Vec::new();
     for line in text.lines() {
+        // An optional table is indented behind its mark of a comment.
+        let line = line.strip_prefix("#   ").unwrap_or(line);
         let bare = line.strip_prefix("# ").unwrap_or(line);
+        let path =
+            |header: &str| header.replace("pools.cache", "pools.NAME").replace("listeners.", "listeners[].");
         if let Some(header) = line.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]")) {
-            table = format!("{}[]", header.replace("pools.cache", "pools.NAME"));
+            table = format!("{}[]", path(header));
         } else if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            table = header.replace("pools.cache", "pools.NAME");
+            table = path(header);
         } else if let Some((key, value)) = bare.split_once(" = ") {
             keys.push((format!("{table}.{key}"), value.to_owned()));
         }
@@ -267,7 +271,14 @@ fn what_is_written_is_what_is_meant() {
     let config = load(EVERYTHING).config;
     let listeners: Vec<(&str, String)> =
         config.listeners.iter().map(|l| (l.name.as_str(), l.address.to_string())).collect();
-    assert_eq!(listeners, [("public", "0.0.0.0:80".to_owned()), ("[::1]:8080", "[::1]:8080".to_owned())]);
+    let local = "unix:/run/ringway/http.sock";
+    let wanted = [("public", "0.0.0.0:80"), ("[::1]:8080", "[::1]:8080"), (local, local)];
+    assert_eq!(listeners, wanted.map(|(name, address)| (name, address.to_owned())));
+    assert_eq!(config.listeners[2].mode, 0o660);
+    let tls = config.listeners[0].tls.as_ref().unwrap();
+    assert_eq!(tls.certificates[1].key, Path::new("/etc/ringway/b.pem"));
+    assert_eq!(tls.certificates[0].ocsp.as_deref(), Some(Path::new("/etc/ringway/a.ocsp")));
+    assert!(config.listeners[1].tls.is_none());
     let routes: Vec<String> =
         config.routes.iter().map(|r| format!("{} {} {}", r.host, r.path_prefix, r.pool)).collect();
     assert_eq!(routes, ["example.org /api 0", "*.example.org / 1", "* / 0"]);

@@ -23,5 +23,6 @@ mod metrics;
 mod repeats;
 mod ring;
 mod tidy;
+mod tls;
 mod unix;
 mod upgrade;

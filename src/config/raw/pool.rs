@@ -120,7 +120,15 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
     let kind = Time::above_zero("names would be resolved without a pause");
     let resolve_interval = section.key("resolve_interval", kind, Duration::from_secs(30), doc).value;
     let doc = "The backends: \"ADDRESS\" or { name, address, weight }, or [[pools.NAME.backends]] for each.";
-    let found = section.tables("backends", Shape::Rows { short: "address" }, doc, backend);
+    let found = section.tables(
+        "backends",
+        Shape::Rows {
+            short: "address",
+            example: "\"127.0.0.1:9001\", { name = \"b\", address = \"127.0.0.1:9002\" }",
+        },
+        doc,
+        backend,
+    );
     let [connect, response_head, idle_body, total, upgraded_idle] =
         section.table("timeouts", "How long a backend may take.", timeouts);
     let connections =

@@ -18,7 +18,7 @@ pub(in crate::config) enum Shape {
     /// `[[name]]`, at least so many.
     Blocks { least: u8 },
     /// Inline tables or bare values that stand for this key; at least one.
-    Rows { short: &'static str },
+    Rows { short: &'static str, example: &'static str },
 }
 
 /// The elements of a list of tables.
@@ -63,6 +63,29 @@ impl<'a> Section<'a> {
         schema["description"] = doc.into();
         self.schema.property(name, schema, false);
         result
+    }
+
+    /// A table that means something by being there; `None` if it is not.
+    pub(in crate::config) fn optional_table<R>(
+        &mut self,
+        name: &'static str,
+        doc: &str,
+        read: impl FnOnce(&mut Section<'_>) -> R,
+    ) -> Option<R> {
+        match self.find(name) {
+            Some((_, raw)) if !matches!(raw.get_ref(), DeValue::Table(_)) => {
+                let help = format!("write `[{}]` and its keys below", joined(&self.path, name));
+                self.spot(name).wrong_type(raw, "a table", Some(help));
+                None
+            }
+            Some(_) => Some(self.table(name, doc, read)),
+            None => {
+                if self.shared.description.is_some() {
+                    self.table(name, doc, read);
+                }
+                None
+            }
+        }
     }
 
     /// A list of tables; `None` if it is not there, or no list.
@@ -111,7 +134,7 @@ impl<'a> Section<'a> {
                 let help = format!("write `[[{header}]]`, with two brackets, before the keys of each");
                 (*least, None, help)
             }
-            Shape::Rows { short } => (1, Some(*short), format!("write `{name} = [\"127.0.0.1:9001\"]`")),
+            Shape::Rows { short, example } => (1, Some(*short), format!("write `{name} = [{example}]`")),
         };
         let Some((_, raw)) = found else {
             if least > 0 {
@@ -137,8 +160,7 @@ impl<'a> Section<'a> {
                 (DeValue::Table(table), _) => items.push((Body::Table(table), Some(item.span()))),
                 (DeValue::String(_), Some(key)) => items.push((Body::Short(key, item), Some(item.span()))),
                 (_, Some(_)) => {
-                    let help = "write \"ADDRESS\" or { name = \"…\", address = \"…\", weight = 1 }";
-                    self.spot(name).wrong_type(item, "made of strings and tables", Some(help.into()));
+                    self.spot(name).wrong_type(item, "made of strings and tables", Some(help.clone()));
                 }
                 (_, None) => self.spot(name).wrong_type(item, "made of tables", Some(help.clone())),
             }
@@ -149,7 +171,7 @@ impl<'a> Section<'a> {
     fn describe_list(&mut self, name: &str, shape: &Shape, table: serde_json::Value, doc: &str) {
         let (items, least) = match shape {
             Shape::Blocks { least } => (table, *least),
-            Shape::Rows { short } => (json!({ "anyOf": [table["properties"][*short], table] }), 1),
+            Shape::Rows { short, .. } => (json!({ "anyOf": [table["properties"][*short], table] }), 1),
         };
         let schema = json!({ "type": "array", "items": items, "minItems": least, "description": doc });
         self.schema.property(name, schema, least > 0);

@@ -1,0 +1,79 @@
+//! TLS: certificates and what is asked of clients, from files to what a handshake uses.
+//!
+//! Owns everything about certificates: reading, checking, choosing one by name, and taking in new ones while the proxy runs. The
+//! protocol is rustls's, its cryptography aws-lc's. Never touches a connection's bytes: that is [`crate::io`].
+
+mod certificate;
+mod listener;
+mod watch;
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+pub use certificate::{Certificate, CertificateProblem};
+pub use listener::{ListenerTls, TlsProblem};
+pub use watch::CertificateWatch;
+
+/// The files of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate and those that it is signed by, the own one first, as PEM.
+    pub certificate: PathBuf,
+    /// Its private key, as PEM. May be the same file.
+    pub key: PathBuf,
+    /// A stapled OCSP answer (RFC 6066 section 8), as DER.
+    pub ocsp: Option<PathBuf>,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    None,
+    /// They are asked; one that is shown must be right.
+    Optional,
+    /// They must.
+    Required,
+}
+
+impl fmt::Display for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClientAuth::None => "none",
+            ClientAuth::Optional => "optional",
+            ClientAuth::Required => "required",
+        })
+    }
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MinVersion {
+    /// TLS 1.2 (RFC 5246), with forward secrecy and authenticated encryption only.
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl fmt::Display for MinVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MinVersion::Tls12 => "1.2",
+            MinVersion::Tls13 => "1.3",
+        })
+    }
+}
+
+/// What an operator chooses for a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// The certificates. The first one is for clients that name no host, or one that no certificate is for.
+    pub certificates: Vec<CertificateFiles>,
+    /// The oldest version that is spoken.
+    pub min_version: MinVersion,
+    /// Whether clients show certificates.
+    pub client_auth: ClientAuth,
+    /// Who must have signed them, as PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Time for a handshake.
+    pub handshake_timeout: Duration,
+}

@@ -1,0 +1,175 @@
+//! One certificate: read from its files, checked, and the names that it is for.
+//!
+//! Owns the decision which certificate is not fit to be served. Keeps no file open.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio_rustls::rustls::{
+    self,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::CertificateFiles;
+
+/// Why a certificate can't be used: the file, what is wrong with it, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateProblem {
+    /// A file can't be read.
+    #[error("can't read {}: {error}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// A file holds nothing of what it should hold.
+    #[error("{} holds no {what}; it must be PEM with `-----BEGIN {marker}-----`", file.display())]
+    Missing {
+        /// The file.
+        file: PathBuf,
+        /// What is looked for.
+        what: &'static str,
+        /// How it begins.
+        marker: &'static str,
+    },
+    /// What it holds can't be understood.
+    #[error("the {what} in {} is not valid: {error}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is not valid.
+        what: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// Key and certificate belong to different pairs.
+    #[error("the key in {} is not that of the certificate in {}; give the two that were made together", key.display(), certificate.display())]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's.
+        certificate: PathBuf,
+    },
+    /// Its time is over.
+    #[error("the certificate in {} ended at {ended}; renew it", file.display())]
+    Ended {
+        /// The file.
+        file: PathBuf,
+        /// When.
+        ended: String,
+    },
+}
+
+/// A certificate that can be served.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// Its file, by which people know it.
+    pub file: PathBuf,
+    /// The host names that it is for, in lower case; `*.` begins those for all names one level below.
+    pub names: Vec<String>,
+    /// When it ends.
+    pub ends: SystemTime,
+    /// What a handshake needs.
+    pub(super) pair: Arc<CertifiedKey>,
+}
+
+impl Certificate {
+    /// Reads and checks one.
+    ///
+    /// # Errors
+    /// See [`CertificateProblem`].
+    pub fn load(
+        files: &CertificateFiles,
+        provider: &CryptoProvider,
+        now: SystemTime,
+    ) -> Result<Certificate, CertificateProblem> {
+        let file = files.certificate.clone();
+        let chain = read_certificates(&file)?;
+        let key = read_key(&files.key)?;
+        let malformed =
+            |error: String| CertificateProblem::Malformed { file: file.clone(), what: "certificate", error };
+        let (names, ends) = read_own(&chain[0]).map_err(malformed)?;
+        if ends <= now {
+            let ended = humantime::format_rfc3339_seconds(ends).to_string();
+            return Err(CertificateProblem::Ended { file, ended });
+        }
+        let mut pair = match CertifiedKey::from_der(chain, key, provider) {
+            Ok(pair) => pair,
+            Err(rustls::Error::InconsistentKeys(_)) => {
+                return Err(CertificateProblem::Mismatch { key: files.key.clone(), certificate: file });
+            }
+            Err(error) => {
+                return Err(CertificateProblem::Malformed {
+                    file: files.key.clone(),
+                    what: "key",
+                    error: error.to_string(),
+                });
+            }
+        };
+        if let Some(ocsp) = &files.ocsp {
+            pair.ocsp = Some(read(ocsp)?);
+        }
+        Ok(Certificate { file, names, ends, pair: Arc::new(pair) })
+    }
+}
+
+/// All certificates in a PEM file; at least one.
+pub(super) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateProblem> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(file)?).collect();
+    let found = found.map_err(|error| CertificateProblem::Malformed {
+        file: file.to_owned(),
+        what: "certificate",
+        error: error.to_string(),
+    })?;
+    if found.is_empty() {
+        let (what, marker) = ("certificate", "CERTIFICATE");
+        return Err(CertificateProblem::Missing { file: file.to_owned(), what, marker });
+    }
+    Ok(found)
+}
+
+fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateProblem> {
+    let bytes = read(file)?;
+    if fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o007 != 0) {
+        tracing::warn!(
+            file = %file.display(),
+            "everybody on this machine can read this private key: take the others' permissions away (chmod o= FILE)"
+        );
+    }
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
+        rustls::pki_types::pem::Error::NoItemsFound => {
+            CertificateProblem::Missing { file: file.to_owned(), what: "private key", marker: "PRIVATE KEY" }
+        }
+        error => {
+            CertificateProblem::Malformed { file: file.to_owned(), what: "key", error: error.to_string() }
+        }
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, CertificateProblem> {
+    fs::read(file).map_err(|error| CertificateProblem::Unreadable { file: file.to_owned(), error })
+}
+
+/// The names and the end of a certificate.
+fn read_own(der: &CertificateDer<'_>) -> Result<(Vec<String>, SystemTime), String> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
+    let ends = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    let mut names = Vec::new();
+    // RFC 9525 section 2: only the alternative names count, never the common name.
+    let alternatives = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
+    for name in alternatives.map(|extension| &extension.value.general_names).into_iter().flatten() {
+        if let GeneralName::DNSName(name) = name {
+            names.push(name.to_ascii_lowercase());
+        }
+    }
+    Ok((names, UNIX_EPOCH + Duration::from_secs(ends)))
+}

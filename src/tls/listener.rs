@@ -1,0 +1,225 @@
+//! What a listener's handshakes use, made from files, and made anew when they change.
+//!
+//! Owns the choice of a certificate by the name that the client asks for, and the settings of the protocol. A change replaces all of it at
+//! once; handshakes under way go on with what they began with.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{ClientHello, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+
+use super::{
+    Certificate, CertificateProblem, ClientAuth, MinVersion, TlsPolicy,
+    certificate::read_certificates,
+    watch::{Stamp, stamp},
+};
+use crate::tally::HandshakeEnd;
+
+/// Why a listener's TLS can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsProblem {
+    /// A certificate, key or list of authorities is not fit for use.
+    #[error(transparent)]
+    Certificate(#[from] CertificateProblem),
+    /// The library refuses the settings.
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// The TLS of one listener.
+#[derive(Debug)]
+pub struct ListenerTls {
+    policy: TlsPolicy,
+    provider: Arc<CryptoProvider>,
+    tickets: Arc<dyn ProducesTickets>,
+    now: ArcSwap<InForce>,
+    /// The files as they were before they were read at the start.
+    pub(super) first_stamps: Vec<Stamp>,
+    /// How handshakes ended, by [`HandshakeEnd`].
+    pub handshakes: [AtomicU64; HandshakeEnd::ALL.len()],
+    /// Times that changed files were taken in.
+    pub reloads: AtomicU64,
+    /// Times that they were refused.
+    pub refused: AtomicU64,
+}
+
+/// What is in force.
+#[derive(Debug)]
+struct InForce {
+    config: Arc<ServerConfig>,
+    certificates: Vec<Certificate>,
+}
+
+impl ListenerTls {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with one of them.
+    pub fn load(policy: TlsPolicy) -> Result<ListenerTls, TlsProblem> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let tickets = aws_lc_rs::Ticketer::new().map_err(settings)?;
+        let first_stamps = files(&policy).iter().map(stamp).collect();
+        let now = ArcSwap::from_pointee(in_force(&policy, &provider, &tickets)?);
+        Ok(ListenerTls {
+            policy,
+            provider,
+            tickets,
+            now,
+            first_stamps,
+            handshakes: Default::default(),
+            reloads: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// Reads all files again. If something is wrong, what was in force stays.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn reload(&self) -> Result<(), TlsProblem> {
+        match in_force(&self.policy, &self.provider, &self.tickets) {
+            Ok(new) => {
+                self.now.store(Arc::new(new));
+                self.reloads.fetch_add(1, Relaxed);
+                Ok(())
+            }
+            Err(problem) => {
+                self.refused.fetch_add(1, Relaxed);
+                Err(problem)
+            }
+        }
+    }
+
+    /// What a new handshake uses.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.now.load().config.clone()
+    }
+
+    /// The certificates in force.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        self.now.load().certificates.clone()
+    }
+
+    /// Time for a handshake.
+    pub fn handshake_timeout(&self) -> Duration {
+        self.policy.handshake_timeout
+    }
+
+    /// The files that it is made from.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        files(&self.policy)
+    }
+
+    /// Counts a handshake.
+    pub fn count(&self, end: HandshakeEnd) {
+        self.handshakes[end as usize].fetch_add(1, Relaxed);
+    }
+}
+
+fn files(policy: &TlsPolicy) -> Vec<PathBuf> {
+    let of_one = |files: &super::CertificateFiles| {
+        [Some(files.certificate.clone()), Some(files.key.clone()), files.ocsp.clone()]
+    };
+    let certificates = policy.certificates.iter().flat_map(of_one);
+    certificates.chain([policy.client_ca.clone()]).flatten().collect()
+}
+
+fn settings(error: impl ToString) -> TlsProblem {
+    TlsProblem::Settings(error.to_string())
+}
+
+fn in_force(
+    policy: &TlsPolicy,
+    provider: &Arc<CryptoProvider>,
+    tickets: &Arc<dyn ProducesTickets>,
+) -> Result<InForce, TlsProblem> {
+    let now = SystemTime::now();
+    let load = |files| Certificate::load(files, provider, now);
+    let certificates = policy.certificates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let versions: &[_] = match policy.min_version {
+        MinVersion::Tls12 => &[&TLS13, &TLS12],
+        MinVersion::Tls13 => &[&TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_protocol_versions(versions).map_err(settings)?;
+    let builder = match (&policy.client_ca, policy.client_auth) {
+        (Some(file), ClientAuth::Optional | ClientAuth::Required) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in read_certificates(file)? {
+                roots.add(certificate).map_err(|error| CertificateProblem::Malformed {
+                    file: file.clone(),
+                    what: "certificate",
+                    error: error.to_string(),
+                })?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+            let verifier = match policy.client_auth {
+                ClientAuth::Required => verifier,
+                _ => verifier.allow_unauthenticated(),
+            };
+            builder.with_client_cert_verifier(verifier.build().map_err(settings)?)
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(ByName::new(&certificates)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A ticket would carry a client's certificate past a change of those who may sign it.
+    if policy.client_auth == ClientAuth::None {
+        config.ticketer = tickets.clone();
+    }
+    Ok(InForce { config: Arc::new(config), certificates })
+}
+
+/// The certificates by the names that they are for.
+#[derive(Debug)]
+struct ByName {
+    exact: HashMap<String, Arc<CertifiedKey>>,
+    /// By what follows `*.`.
+    below: HashMap<String, Arc<CertifiedKey>>,
+    default: Option<Arc<CertifiedKey>>,
+}
+
+impl ByName {
+    fn new(certificates: &[Certificate]) -> ByName {
+        let (mut exact, mut below) = (HashMap::new(), HashMap::new());
+        for certificate in certificates {
+            for name in &certificate.names {
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(parent) => (&mut below, parent),
+                    None => (&mut exact, name.as_str()),
+                };
+                // The first certificate for a name is the one that counts.
+                map.entry(name.to_owned()).or_insert_with(|| certificate.pair.clone());
+            }
+        }
+        ByName { exact, below, default: certificates.first().map(|first| first.pair.clone()) }
+    }
+
+    fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let of_name = |name: &str| {
+            let below = || self.below.get(name.split_once('.')?.1);
+            self.exact.get(name).or_else(below).cloned()
+        };
+        name.and_then(|name| of_name(&name.to_ascii_lowercase())).or_else(|| self.default.clone())
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.find(hello.server_name())
+    }
+}

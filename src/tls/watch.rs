@@ -1,0 +1,100 @@
+//! The watch over certificates' files: a thread that looks at them, and takes new ones in.
+//!
+//! Owns that thread. It asks for the files' identity, size and time a few times a second, which sees every way of replacing a file, symbolic
+//! links that are swapped included, and needs no place in the kernel's list of watches.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use super::ListenerTls;
+use crate::limits::CERTIFICATE_LOOK;
+
+/// The running watch.
+#[derive(Debug)]
+pub struct CertificateWatch {
+    thread: JoinHandle<()>,
+    /// Nothing is ever sent: the watch ends when this is dropped.
+    stop: SyncSender<()>,
+}
+
+/// What tells one state of a file from another. `None`: it can't be seen.
+pub(super) type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+struct Watched {
+    name: String,
+    tls: Arc<ListenerTls>,
+    files: Vec<PathBuf>,
+    /// As they were when they were read.
+    read: Vec<Stamp>,
+    /// As they were at the last look.
+    seen: Vec<Stamp>,
+}
+
+impl CertificateWatch {
+    /// Watches the files of these listeners. `None` if there is nothing to watch.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(listeners: Vec<(String, Arc<ListenerTls>)>) -> io::Result<Option<CertificateWatch>> {
+        if listeners.is_empty() {
+            return Ok(None);
+        }
+        let watched = listeners.into_iter().map(|(name, tls)| {
+            let files = tls.files();
+            let read = tls.first_stamps.clone();
+            Watched { name, tls, files, seen: read.clone(), read }
+        });
+        let mut watched: Vec<Watched> = watched.collect();
+        let (stop, stopped) = sync_channel(0);
+        let thread = std::thread::Builder::new().name("ringway-certs".into()).spawn(move || {
+            run(&mut watched, &stopped);
+        })?;
+        Ok(Some(CertificateWatch { thread, stop }))
+    }
+
+    /// Ends it.
+    pub fn join(self) {
+        drop(self.stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the watch over certificates panicked");
+        }
+    }
+}
+
+fn run(watched: &mut [Watched], stopped: &Receiver<()>) {
+    while stopped.recv_timeout(CERTIFICATE_LOOK) == Err(RecvTimeoutError::Timeout) {
+        watched.iter_mut().for_each(Watched::look);
+    }
+}
+
+impl Watched {
+    fn look(&mut self) {
+        let now: Vec<Stamp> = self.files.iter().map(stamp).collect();
+        let is_quiet = now == self.seen;
+        self.seen = now;
+        // Certificate and key are two files: between the one and the other they do not fit.
+        if !is_quiet || self.seen == self.read {
+            return;
+        }
+        self.read = self.seen.clone();
+        match self.tls.reload() {
+            Ok(()) => tracing::info!(listener = self.name, "new certificates are in force"),
+            Err(problem) => {
+                tracing::error!(listener = self.name, %problem, "changed certificates are refused; the old ones stay");
+            }
+        }
+    }
+}
+
+pub(super) fn stamp(file: &PathBuf) -> Stamp {
+    let found = fs::metadata(file).ok()?;
+    Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+}

@@ -1,0 +1,327 @@
+//! TLS in front: certificates by name, versions, client certificates, and new ones while the proxy runs.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::support::{
+    Client, Origin, Proxy, Relay, eventually, process::Directory, proxy::configuration, soon,
+};
+
+/// An authority that signs certificates for tests.
+struct Authority {
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Authority { issuer: rcgen::Issuer::new(params, key), pem }
+    }
+
+    /// Certificate and key as PEM.
+    fn sign(&self, names: &[&str]) -> (String, String) {
+        self.sign_with(names, |_| {})
+    }
+
+    fn sign_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut rcgen::CertificateParams),
+    ) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let key = rcgen::KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// What a client uses that trusts this authority, with a certificate of its own if there is one.
+    fn client(&self, own: Option<&(String, String)>) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        match own {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+                )
+                .unwrap(),
+        }
+    }
+}
+
+fn secured(origins: &[&Origin], tls: &str) -> String {
+    configuration(origins, "", "").replacen(
+        "address = \"127.0.0.1:0\"\n",
+        &format!("address = \"127.0.0.1:0\"\nname = \"secured\"\n[listeners.tls]\n{tls}\n"),
+        1,
+    )
+}
+
+fn pair(folder: &Directory, name: &str, (certificate, key): &(String, String)) -> String {
+    let certificate = folder.file(&format!("{name}.pem"), certificate);
+    let key = folder.file(&format!("{name}.key"), key);
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    format!("{{ certificate = \"{}\", key = \"{}\" }}", certificate.display(), key.display())
+}
+
+type Session = tokio_rustls::client::TlsStream<TcpStream>;
+
+async fn handshake(proxy: &Proxy, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Session> {
+    let stream = TcpStream::connect(proxy.address).await?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    soon("a handshake", TlsConnector::from(config.clone()).connect(name, stream)).await
+}
+
+/// The raw client of the kit, through TLS.
+async fn through(proxy: &Proxy, config: ClientConfig, name: &str) -> Relay {
+    let (address, config, name) = (proxy.address, Arc::new(config), name.to_owned());
+    Relay::to(move || {
+        let (config, name) = (config.clone(), ServerName::try_from(name.clone()).unwrap());
+        async move { TlsConnector::from(config).connect(name, TcpStream::connect(address).await?).await }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn requests_and_long_bodies_pass() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let origin = Origin::with("one", |mut peer| async move {
+        use tokio::io::AsyncWriteExt;
+        while let Some(seen) = peer.request().await {
+            let body = if seen.line().starts_with("POST") { seen.body } else { vec![b'y'; 700_000] };
+            let head = format!("HTTP/1.1 200 OK\r\nx-backend: one\r\ncontent-length: {}\r\n\r\n", body.len());
+            peer.stream.write_all(head.as_bytes()).await.unwrap();
+            peer.stream.write_all(&body).await.unwrap();
+        }
+    })
+    .await;
+    let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
+    let proxy = Proxy::start(&secured(&[&origin], &format!("certificates = [{certificates}]"))).await;
+    let relay = through(&proxy, authority.client(None), "a.example").await;
+    let mut client = Client::connect(relay.address).await;
+    for size in [0, 1, 16 * 1024, 900_000] {
+        let body = "x".repeat(size);
+        let text = format!("POST /{size} HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{body}");
+        assert_eq!(client.send(text).await.answer().await.body.len(), size);
+        assert_eq!(client.get("/", "").await.body.len(), 700_000);
+    }
+    let pipelined = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);
+    client.send(pipelined).await;
+    for _ in 0..3 {
+        assert_eq!(client.answer().await.body.len(), 700_000);
+    }
+    assert_eq!(origin.seen()[0].header("x-forwarded-proto"), Some("https"));
+    proxy.counts("ringway_tls_handshakes_total", &["listener=\"secured\"", "result=\"done\""], 1.0).await;
+    let ends = proxy.metric("ringway_tls_certificate_expiry_timestamp_seconds", &["a.pem"]).await;
+    assert!(ends > 4e9, "rcgen's certificates end in the year 4096, this one at {ends}");
+}
+
+#[tokio::test]
+async fn the_name_chooses_the_certificate() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let pairs = [&["a.example"][..], &["b.example", "*.b.example"], &["*.c.example"]]
+        .map(|names| authority.sign(names));
+    let rows: Vec<String> =
+        pairs.iter().zip(["a", "b", "c"]).map(|(its, name)| pair(&folder, name, its)).collect();
+    let proxy = Proxy::start(&secured(&[&origin], &format!("certificates = [{}]", rows.join(", ")))).await;
+    let config = Arc::new(authority.client(None));
+    for (name, wanted) in [
+        ("a.example", Some(0)),
+        ("b.example", Some(1)),
+        ("x.b.example", Some(1)),
+        ("X.C.example", Some(2)),
+        // Neither two levels below nor the parent: these get the first one, which a client refuses.
+        ("y.x.b.example", None),
+        ("c.example", None),
+    ] {
+        let session = handshake(&proxy, &config, name).await;
+        let Some(wanted) = wanted else {
+            assert!(session.is_err(), "{name}");
+            continue;
+        };
+        let shown = session.unwrap().get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        let der = CertificateDer::from_pem_slice(pairs[wanted].0.as_bytes()).unwrap();
+        assert_eq!(shown, der.to_vec(), "{name}");
+    }
+    proxy.counts("ringway_tls_handshakes_total", &["result=\"failed\""], 2.0).await;
+}
+
+#[tokio::test]
+async fn versions_and_resumption() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
+    let text = format!("certificates = [{certificates}]\nmin_version = \"1.3\"");
+    let proxy = Proxy::start(&secured(&[&origin], &text)).await;
+    let mut config = authority.client(None);
+    let old = ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12]);
+    let old = old.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    assert!(handshake(&proxy, &Arc::new(old), "a.example").await.is_err());
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    let relay = {
+        let (address, config) = (proxy.address, config.clone());
+        Relay::to(move || {
+            let (config, name) = (config.clone(), ServerName::try_from("a.example").unwrap());
+            async move { TlsConnector::from(config).connect(name, TcpStream::connect(address).await?).await }
+        })
+        .await
+    };
+    // The ticket comes with the first answer.
+    assert_eq!(Client::connect(relay.address).await.get("/", "").await.status, 200);
+    let session = handshake(&proxy, &config, "a.example").await.unwrap();
+    let connection = session.get_ref().1;
+    assert_eq!(connection.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+    assert_eq!(connection.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let group = connection.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+}
+
+#[tokio::test]
+async fn clients_show_certificates_where_they_must() {
+    let (folder, authority, stranger) = (Directory::new(), Authority::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
+    let ca = folder.file("ca.pem", &authority.pem);
+    let (own, foreign) = (authority.sign(&["client.example"]), stranger.sign(&["client.example"]));
+    for (asked, cases) in [
+        ("required", [(None, false), (Some(&own), true), (Some(&foreign), false)]),
+        ("optional", [(None, true), (Some(&own), true), (Some(&foreign), false)]),
+    ] {
+        let text = format!(
+            "certificates = [{certificates}]\nclient_certificates = \"{asked}\"\nclient_ca = \"{}\"",
+            ca.display()
+        );
+        let proxy = Proxy::start(&secured(&[&origin], &text)).await;
+        for (shown, wanted) in cases {
+            let relay = through(&proxy, authority.client(shown), "a.example").await;
+            let mut client = Client::connect(relay.address).await;
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            let answer = client.maybe_answer().await;
+            assert_eq!(answer.is_some(), wanted, "{asked} {:?}", shown.is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn new_files_are_taken_in_and_wrong_ones_are_not() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let first = authority.sign(&["a.example"]);
+    let certificates = pair(&folder, "a", &first);
+    let proxy = Proxy::start(&secured(&[&origin], &format!("certificates = [{certificates}]"))).await;
+    let config = Arc::new(authority.client(None));
+    let shown = async || {
+        let session = handshake(&proxy, &config, "a.example").await.unwrap();
+        session.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let der = |pair: &(String, String)| CertificateDer::from_pem_slice(pair.0.as_bytes()).unwrap().to_vec();
+    assert_eq!(shown().await, der(&first));
+    // A key that does not fit: refused, and nothing changes.
+    let second = authority.sign(&["a.example"]);
+    folder.file("a.pem", &second.0);
+    proxy.counts("ringway_tls_reloads_total", &["result=\"refused\""], 1.0).await;
+    assert_eq!(shown().await, der(&first));
+    // With its key it fits.
+    folder.file("a.key", &second.1);
+    proxy.counts("ringway_tls_reloads_total", &["result=\"success\""], 1.0).await;
+    assert_eq!(shown().await, der(&second));
+    // One that has ended is refused.
+    let ended =
+        authority.sign_with(&["a.example"], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    folder.file("a.key", &ended.1);
+    folder.file("a.pem", &ended.0);
+    proxy.counts("ringway_tls_reloads_total", &["result=\"refused\""], 2.0).await;
+    assert_eq!(shown().await, der(&second));
+}
+
+#[tokio::test]
+async fn a_link_that_is_swapped_is_a_new_certificate() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let pairs = [authority.sign(&["a.example"]), authority.sign(&["a.example"])];
+    for (number, (certificate, key)) in pairs.iter().enumerate() {
+        let version = folder.path().join(format!("v{number}"));
+        std::fs::create_dir(&version).unwrap();
+        std::fs::write(version.join("both.pem"), format!("{certificate}{key}")).unwrap();
+    }
+    let link = folder.path().join("now");
+    std::os::unix::fs::symlink("v0", &link).unwrap();
+    let file = link.join("both.pem");
+    let proxy = Proxy::start(&secured(&[&origin], &format!("certificates = [\"{}\"]", file.display()))).await;
+    let next = folder.path().join("next");
+    std::os::unix::fs::symlink("v1", &next).unwrap();
+    std::fs::rename(&next, &link).unwrap();
+    proxy.counts("ringway_tls_reloads_total", &["result=\"success\""], 1.0).await;
+    let session = handshake(&proxy, &Arc::new(authority.client(None)), "a.example").await.unwrap();
+    let shown = session.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    assert_eq!(shown, CertificateDer::from_pem_slice(pairs[1].0.as_bytes()).unwrap().to_vec());
+}
+
+#[tokio::test]
+async fn silence_and_plain_words_end_a_handshake() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
+    let text = format!("certificates = [{certificates}]\nhandshake_timeout = \"100ms\"");
+    let proxy = Proxy::start(&secured(&[&origin], &text)).await;
+    let mut silent = Client::connect(proxy.address).await;
+    silent.is_closed().await;
+    proxy.counts("ringway_tls_handshakes_total", &["result=\"timeout\""], 1.0).await;
+    let mut plain = Client::connect(proxy.address).await;
+    plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    proxy.counts("ringway_tls_handshakes_total", &["result=\"failed\""], 1.0).await;
+    assert!(origin.seen().is_empty());
+    eventually("both are gone", || proxy.view().pools[0].members[0].backend.in_flight() == 0).await;
+}
+
+#[test]
+fn wrong_files_are_named_with_what_is_wrong() {
+    use ringway::tls::{CertificateFiles, ClientAuth, ListenerTls, MinVersion, TlsPolicy};
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let ((certificate, key), other) = (authority.sign(&["a.example"]), authority.sign(&["a.example"]));
+    let file = |name: &str, text: &str| folder.file(name, text);
+    let (good, its_key) = (file("good.pem", &certificate), file("good.key", &key));
+    let problem = |certificate: &Path, key: &Path| {
+        let files = CertificateFiles { certificate: certificate.into(), key: key.into(), ocsp: None };
+        let policy = TlsPolicy {
+            certificates: vec![files],
+            min_version: MinVersion::Tls12,
+            client_auth: ClientAuth::None,
+            client_ca: None,
+            handshake_timeout: std::time::Duration::from_secs(1),
+        };
+        ListenerTls::load(policy).map_err(|problem| problem.to_string())
+    };
+    assert!(problem(&good, &its_key).is_ok());
+    for (certificate, key, wanted) in [
+        (folder.path().join("none.pem"), its_key.clone(), "none.pem: No such file"),
+        (its_key.clone(), its_key.clone(), "good.key holds no certificate"),
+        (good.clone(), good.clone(), "good.pem holds no private key"),
+        (good.clone(), file("other.key", &other.1), "other.key is not that of the certificate in"),
+        (
+            file("bad.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            its_key.clone(),
+            "the certificate in",
+        ),
+    ] {
+        let problem = problem(&certificate, &key).unwrap_err();
+        assert!(problem.contains(wanted), "{problem:?} does not contain {wanted:?}");
+    }
+}
