@@ -25,7 +25,7 @@ use crate::{
         access::{AccessLog, AccessWriter},
         metrics::{Metrics, Sources},
     },
-    tls::{CertificateWatch, ListenerTls, TlsProblem},
+    tls::{BackendTls, CertificateWatch, ListenerTls, TlsProblem},
 };
 
 /// Why the process can't start. Nothing is left running or bound.
@@ -62,6 +62,14 @@ pub enum StartError {
     Tls {
         /// The listener.
         listener: String,
+        /// What is wrong.
+        problem: TlsProblem,
+    },
+    /// What secures the connections to a pool's backends can't be used.
+    #[error("pool {pool:?}: {problem}")]
+    BackendTls {
+        /// The pool.
+        pool: String,
         /// What is wrong.
         problem: TlsProblem,
     },
@@ -125,13 +133,14 @@ impl Running {
         let Loaded { config, public, .. } = loaded;
         let token = read_token(&config)?;
         let tls = load_tls(&config)?;
+        let backend_tls = load_backend_tls(&config)?;
         let worker_count = worker_count(&config.server);
         let bound = bind(&config, worker_count)?;
         let mut fleet = make_fleet(&config, worker_count)?;
         let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
         let access = config.access_log.as_ref().map(AccessLog::open).transpose();
         let (access_log, access_writer) = access.map_err(|error| no_access_log(&config, error))?.unzip();
-        let watch_policies: Vec<_> = config.pools.iter().map(watch_policy).collect();
+        let watch_policies: Vec<_> = config.pools.iter().zip(&backend_tls).map(watch_policy).collect();
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
         let listener_cells: Arc<[ListenerCells]> =
@@ -141,7 +150,7 @@ impl Running {
             config.client.max_connections_per_address,
             listener_cells.clone(),
         );
-        let plan = Arc::new(make_plan(&config, access_log.clone()));
+        let plan = Arc::new(make_plan(&config, &backend_tls, access_log.clone()));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
         let names = bound.listeners.iter().map(|listener| listener.name.clone()).collect();
         let addresses = bound.listeners.iter().map(|listener| listener.address.clone()).collect();
@@ -302,6 +311,18 @@ pub fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, Star
     config.listeners.iter().map(load).collect()
 }
 
+/// The TLS to each pool's backends, where it has one, from its files.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn load_backend_tls(config: &Config) -> Result<Vec<Option<BackendTls>>, StartError> {
+    let load = |pool: &PoolConfig| {
+        let loaded = pool.tls.as_ref().map(BackendTls::load).transpose();
+        loaded.map_err(|problem| StartError::BackendTls { pool: pool.name.to_string(), problem })
+    };
+    config.pools.iter().map(load).collect()
+}
+
 fn with_names(config: &Config, tls: &[Option<Arc<ListenerTls>>]) -> Vec<(String, Arc<ListenerTls>)> {
     let named = config.listeners.iter().zip(tls);
     named.filter_map(|(listener, tls)| Some((listener.name.clone(), tls.clone()?))).collect()
@@ -341,11 +362,12 @@ fn make_fleet(config: &Config, workers: usize) -> Result<Fleet, StartError> {
 }
 
 /// The request path's half of the configuration.
-pub fn make_plan(config: &Config, access_log: Option<AccessLog>) -> Plan {
-    let pools = config.pools.iter().map(|pool| PoolPlan {
+pub fn make_plan(config: &Config, tls: &[Option<BackendTls>], access_log: Option<AccessLog>) -> Plan {
+    let pools = config.pools.iter().zip(tls).map(|(pool, tls)| PoolPlan {
         forward: pool.forward.clone(),
         reuse: pool.reuse.clone(),
         on_all_down: pool.on_all_down,
+        tls: tls.clone(),
     });
     Plan {
         router: Router::new(config.routes.clone()),
@@ -378,6 +400,6 @@ pub fn offline_view(config: &Config) -> Result<View, StartError> {
     Ok(view)
 }
 
-fn watch_policy(pool: &PoolConfig) -> WatchPolicy {
-    WatchPolicy { probe: pool.probe.clone(), resolve_interval: pool.resolve_interval }
+fn watch_policy((pool, tls): (&PoolConfig, &Option<BackendTls>)) -> WatchPolicy {
+    WatchPolicy { probe: pool.probe.clone(), tls: tls.clone(), resolve_interval: pool.resolve_interval }
 }

@@ -14,6 +14,7 @@ use crate::{
     proxy::{policy::ForwardPolicy, route::RoutePolicy},
     server::{ClientPolicy, ListenerPolicy, ServerPolicy},
     telemetry::{AccessLogPolicy, LogPolicy},
+    tls::BackendTlsPolicy,
     upstream::ReusePolicy,
 };
 
@@ -56,6 +57,8 @@ pub struct PoolConfig {
     pub reuse: ReusePolicy,
     /// How backends are probed.
     pub probe: ProbePolicy,
+    /// How connections to the backends are secured. `None`: not at all.
+    pub tls: Option<BackendTlsPolicy>,
 }
 
 /// A configuration that is right, with all defaults filled in.

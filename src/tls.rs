@@ -3,12 +3,14 @@
 //! Owns everything about certificates: reading, checking, choosing one by name, and taking in new ones while the proxy runs. The
 //! protocol is rustls's, its cryptography aws-lc's. Never touches a connection's bytes: that is [`crate::io`].
 
+mod backend;
 mod certificate;
 mod listener;
 mod watch;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+pub use backend::{BackendTls, BackendTlsPolicy};
 pub use certificate::{Certificate, CertificateProblem};
 pub use listener::{ListenerTls, TlsProblem};
 pub use watch::CertificateWatch;

@@ -71,6 +71,7 @@ codes! {
     AdminReadable "W005" "Anyone who can connect can read the admin listener.",
     TrustsAll "W006" "Every client can claim any address.",
     NoEffect "W007" "The key has no effect.",
+    Unverified "W009" "Backends need not prove who they are.",
     AddressTwice "W008" "Two backends of a pool have one address.",
 }
 

@@ -13,6 +13,8 @@ use crate::{
     fleet::{Address, Outcome},
     io::Stream,
     limits::PROBE_BODY_BYTES,
+    tls::BackendTls,
+    upstream::{Secured, connect},
 };
 
 /// How a backend is checked.
@@ -20,7 +22,7 @@ use crate::{
 pub enum ProbeKind {
     /// Not at all: it always serves.
     Off,
-    /// A connection opens.
+    /// A connection opens, with its TLS handshake where the pool has TLS.
     Tcp,
     /// A request is answered as wanted.
     Http(HttpProbe),
@@ -64,16 +66,23 @@ pub struct ProbePolicy {
     pub fall: u32,
 }
 
-/// Checks the backend once.
+/// Checks the backend once, through TLS if its pool has it.
 ///
 /// # Errors
 /// It could not be checked, for want of descriptors, ports or memory on this side.
-pub async fn probe(policy: &ProbePolicy, mut address: Endpoint, configured: &Address) -> io::Result<Outcome> {
+pub async fn probe(
+    policy: &ProbePolicy,
+    tls: Option<&BackendTls>,
+    mut address: Endpoint,
+    configured: &Address,
+) -> io::Result<Outcome> {
     if let (Endpoint::Tcp(socket), Some(port)) = (&mut address, policy.port) {
         socket.set_port(port);
     }
     let check = async {
-        let stream = Stream::connect(&address).await?;
+        let host = configured.host();
+        let secured = tls.map(|tls| Secured { tls, host: &host });
+        let stream = connect(&address, secured).await?;
         match &policy.kind {
             ProbeKind::Off | ProbeKind::Tcp => Ok(()),
             ProbeKind::Http(http) => http_check(http, stream, configured).await.map_err(Failed::Answer),

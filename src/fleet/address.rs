@@ -34,6 +34,15 @@ impl Address {
         }
     }
 
+    /// The host without its port, as a certificate names it.
+    pub fn host(&self) -> std::borrow::Cow<'_, str> {
+        match self {
+            Self::Socket(address) => address.ip().to_string().into(),
+            Self::Name { host, .. } => host.strip_suffix('.').unwrap_or(host).into(),
+            Self::Unix(_) => "localhost".into(),
+        }
+    }
+
     /// What stands in a `Host` header that means this backend. What has no address is `localhost`, as others have it.
     pub fn authority(&self) -> String {
         match self {
@@ -79,7 +88,9 @@ impl FromStr for Address {
         }
         if let Some((_, rest)) = text.split_once("://") {
             let rest = rest.split('/').next().unwrap_or_default();
-            return Err(AddressError::new("this is a URL", format!("leave the scheme out: \"{rest}\"")));
+            let tls = if text.starts_with("https:") { ", and add a table [pools.NAME.tls]" } else { "" };
+            let help = format!("leave the scheme out: \"{rest}\"{tls}");
+            return Err(AddressError::new("this is a URL", help));
         }
         if !text.starts_with('[') && text.matches(':').count() > 1 {
             return Err(AddressError::new(

@@ -26,7 +26,7 @@ use crate::{
     http1::{AnswerHead, RequestHead},
     io::Deadline,
     tally::{AttemptEnd, BackendCells, Closed},
-    upstream::{Care, Connection},
+    upstream::{Care, Connection, Secured},
 };
 
 /// How an attempt ended.
@@ -135,7 +135,9 @@ impl Attempt<'_> {
         let MemberView { backend, addresses, .. } = self.member;
         let limit = self.plan.forward.connect_timeout;
         let limit = self.total.map_or(limit, |total| limit.min(total.saturating_duration_since(begun)));
-        match timer.within(limit, Connection::open(addresses)).await {
+        let host = backend.address.host();
+        let secured = self.plan.tls.as_ref().map(|tls| Secured { tls, host: &host });
+        match timer.within(limit, Connection::open(addresses, secured)).await {
             Some(Ok(connection)) => {
                 let now = Instant::now();
                 backend.cells(self.gateway.worker).opened.bump();

@@ -137,7 +137,7 @@ pub(super) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'stati
     Ok(found)
 }
 
-fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateProblem> {
+pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateProblem> {
     let bytes = read(file)?;
     if fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o007 != 0) {
         tracing::warn!(

@@ -6,13 +6,39 @@ use std::{io, time::Instant};
 
 use crate::{
     endpoint::Endpoint,
-    io::{Buffer, Stream},
+    io::{Buffer, Secure, Stream},
+    tls::BackendTls,
 };
 
 /// Why no connection came about. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConnectError(#[from] io::Error);
+
+/// How the connections of a backend are secured, and the host that it must prove to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Secured<'a> {
+    /// The pool's TLS.
+    pub tls: &'a BackendTls,
+    /// The host in the backend's address.
+    pub host: &'a str,
+}
+
+/// Opens a stream, and secures it if that is wanted.
+///
+/// # Errors
+/// The connection, or its handshake, did not come about.
+pub async fn connect(to: &Endpoint, secured: Option<Secured<'_>>) -> io::Result<Stream> {
+    let stream = Stream::connect(to).await?;
+    let Some(Secured { tls, host }) = secured else { return Ok(stream) };
+    let Stream::Tcp(stream) = stream else {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS over a Unix socket is not spoken"));
+    };
+    let name = tls.name_for(host).map_err(io::Error::other)?;
+    // On the heap: few connections need the room.
+    let session = Box::pin(tls.connector().connect(name, stream)).await?;
+    Ok(Stream::Secure(Box::new(Secure::new(session))))
+}
 
 /// A connection that carries one exchange after the other.
 #[derive(Debug)]
@@ -37,10 +63,13 @@ impl Connection {
     ///
     /// # Errors
     /// The last address's error.
-    pub async fn open(addresses: &[Endpoint]) -> Result<Connection, ConnectError> {
+    pub async fn open(
+        addresses: &[Endpoint],
+        secured: Option<Secured<'_>>,
+    ) -> Result<Connection, ConnectError> {
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
         for address in addresses {
-            match Stream::connect(address).await {
+            match connect(address, secured).await {
                 Ok(stream) => {
                     return Ok(Connection {
                         stream,

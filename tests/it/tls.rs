@@ -1,4 +1,4 @@
-//! TLS in front: certificates by name, versions, client certificates, and new ones while the proxy runs.
+//! TLS in front (certificates by name, versions, client certificates, new ones while the proxy runs) and behind (verification).
 
 use std::{path::Path, sync::Arc};
 
@@ -324,4 +324,106 @@ fn wrong_files_are_named_with_what_is_wrong() {
         let problem = problem(&certificate, &key).unwrap_err();
         assert!(problem.contains(wanted), "{problem:?} does not contain {wanted:?}");
     }
+}
+
+/// A backend that speaks TLS with this certificate, and wants one of its clients if an authority for them is given.
+async fn secured_backend(origin: &Origin, own: &(String, String), clients: Option<&Authority>) -> Relay {
+    let builder = rustls::ServerConfig::builder();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+            let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots));
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let certificate = CertificateDer::from_pem_slice(own.0.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(own.1.as_bytes()).unwrap();
+    Relay::from_tls(builder.with_single_cert(vec![certificate], key).unwrap(), origin.address).await
+}
+
+/// One backend behind TLS, with these keys in the pool's table of TLS.
+fn before_secured(relay: &Relay, tls: &str, health: &str) -> String {
+    configuration(&[], health, &format!("[pools.p.tls]\n{tls}"))
+        .replace("backends = []", &format!("backends = [\"{}\"]", relay.address))
+}
+
+#[tokio::test]
+async fn backends_prove_who_they_are() {
+    let (folder, authority, stranger) = (Directory::new(), Authority::new(), Authority::new());
+    let origin = Origin::with("one", |mut peer| async move {
+        use tokio::io::AsyncWriteExt;
+        while let Some(seen) = peer.request().await {
+            let body = if seen.line().starts_with("POST") { seen.body } else { vec![b'y'; 300_000] };
+            let head = format!("HTTP/1.1 200 OK\r\nx-backend: one\r\ncontent-length: {}\r\n\r\n", body.len());
+            peer.stream.write_all(head.as_bytes()).await.unwrap();
+            peer.stream.write_all(&body).await.unwrap();
+        }
+    })
+    .await;
+    let (roots, others) = (folder.file("ca.pem", &authority.pem), folder.file("others.pem", &stranger.pem));
+    let roots = format!("roots = \"{}\"\n", roots.display());
+    let by_address = secured_backend(&origin, &authority.sign(&["127.0.0.1"]), None).await;
+    let by_name = secured_backend(&origin, &authority.sign(&["cache.internal"]), None).await;
+    for (relay, tls, wanted) in [
+        (&by_address, roots.clone(), 200),
+        (&by_name, roots.clone(), 502),
+        (&by_name, format!("{roots}server_name = \"cache.internal\""), 200),
+        (&by_name, format!("{roots}server_name = \"other.internal\""), 502),
+        (&by_address, format!("roots = \"{}\"", others.display()), 502),
+        (&by_name, "danger_accept_any_certificate = true".into(), 200),
+    ] {
+        let proxy = Proxy::start(&before_secured(relay, &tls, "")).await;
+        let mut client = Client::connect(proxy.address).await;
+        let first = client.get("/", "").await;
+        assert_eq!(first.status, wanted, "{tls}");
+        if wanted == 502 {
+            proxy.counts("ringway_attempts_total", &["result=\"connect_failed\""], 1.0).await;
+            continue;
+        }
+        for size in [0, 200_000] {
+            let body = "x".repeat(size);
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n{body}");
+            assert_eq!(client.send(text).await.answer().await.body.len(), size);
+            assert_eq!(client.get("/", "").await.body.len(), 300_000);
+        }
+        proxy.counts("ringway_upstream_connections_opened_total", &[], 1.0).await;
+    }
+    // What is not TLS at all is no backend of such a pool.
+    let talker = Origin::with("plain", |mut peer| async move {
+        use tokio::io::AsyncWriteExt;
+        let _ = peer.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
+    let address = talker.address;
+    let plain = Relay::to(move || TcpStream::connect(address)).await;
+    let proxy = Proxy::start(&before_secured(&plain, &roots, "")).await;
+    assert_eq!(super::support::get(proxy.address, "/", "").await.status, 502);
+}
+
+#[tokio::test]
+async fn backends_are_shown_a_certificate_and_probed_the_same_way() {
+    let (folder, authority, clients) = (Directory::new(), Authority::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let relay = secured_backend(&origin, &authority.sign(&["127.0.0.1"]), Some(&clients)).await;
+    let roots = folder.file("ca.pem", &authority.pem);
+    let own = clients.sign(&["proxy.internal"]);
+    let (certificate, key) = (folder.file("own.pem", &own.0), folder.file("own.key", &own.1));
+    let tls = format!(
+        "roots = \"{}\"\ncertificate = \"{}\"\nkey = \"{}\"",
+        roots.display(),
+        certificate.display(),
+        key.display()
+    );
+    let health =
+        "[pools.p.health]\nkind = \"http\"\npath = \"/health\"\ninterval = \"20ms\"\nrise = 1\nfall = 1\n";
+    let proxy = Proxy::start(&before_secured(&relay, &tls, health)).await;
+    assert_eq!(super::support::get(proxy.address, "/", "").await.backend(), "one");
+    assert!(origin.all().iter().any(|seen| seen.line().contains("/health")));
+    // Without the certificate it is down: the probe finds out before a request does.
+    let roots_only = format!("roots = \"{}\"", roots.display());
+    let proxy = Proxy::start(&before_secured(&relay, &roots_only, health)).await;
+    proxy.sees(&relay.address.to_string(), ringway::fleet::Standing::Down).await;
+    assert_eq!(super::support::get(proxy.address, "/", "").await.status, 503);
 }

@@ -224,6 +224,21 @@ pub(in crate::config) fn endpoint() -> Text<Endpoint> {
     }
 }
 
+/// A host's name, or its IP address, as a certificate has it.
+pub(in crate::config) fn host_name() -> Text<String> {
+    Text {
+        noun: "a host name",
+        pattern: Some("^[A-Za-z0-9._:-]+$".into()),
+        parse: |text| match host_name_fault(text) {
+            Some(fault) if text.parse::<std::net::IpAddr>().is_err() => {
+                Err(Fault::new(fault, "write a host name, for example \"cache.internal\""))
+            }
+            _ => Ok(text.to_ascii_lowercase()),
+        },
+        show: String::clone,
+    }
+}
+
 /// A protocol that a connection may change to.
 pub(in crate::config) fn protocol() -> Text<String> {
     Text {

@@ -29,6 +29,7 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
         weights(&pool, findings);
     }
     times(&pool, findings);
+    tls(&pool, findings);
     let path = joined("pools", &pool.name.value);
     let (health, connections) = (&pool.health, &pool.connections);
     if connections.max_idle.sound && connections.max_idle.value == 0 {
@@ -63,6 +64,40 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
         },
         probe: probe(&path, pool.health, findings),
         forward: pool.forward,
+        tls: pool.tls.map(|tls| tls.policy),
+    }
+}
+
+fn tls(pool: &Pool, findings: &mut Findings) {
+    let Some(tls) = &pool.tls else { return };
+    let path = joined("pools", &pool.name.value);
+    if tls.accepts_any.value {
+        let message = format!(
+            "`{path}.tls.danger_accept_any_certificate = true`: backends need not prove who they are"
+        );
+        let draft = Draft::new(Code::Unverified, tls.accepts_any.at.clone(), message);
+        findings.push(
+            draft.help(
+                "whoever is on the way can read and change all; `roots` takes certificates of your own",
+            ),
+        );
+        if let Some(at) = tls.roots.at.clone().filter(|_| tls.roots.value.is_some()) {
+            let message = format!("`{path}.tls.roots` is set, but every certificate is accepted");
+            findings.push(Draft::new(Code::NoEffect, at, message).help("remove one of the two"));
+        }
+    }
+    if let Some(at) =
+        tls.key.at.clone().filter(|_| tls.key.value.is_some() && tls.policy.certificate.is_none())
+    {
+        let message = format!("`{path}.tls.key` is set, but there is no certificate");
+        findings.push(Draft::new(Code::NoEffect, at, message).help("name its file in `certificate`"));
+    }
+    let mut local = pool.backends.iter().filter_map(|backend| backend.address.as_ref());
+    if let Some(local) = local.find(|address| matches!(address.value, Address::Unix(_))) {
+        let message = format!("TLS to {} is not spoken", local.value);
+        let draft = Draft::new(Code::NotForUnix, local.at.clone(), message)
+            .also(tls.at.clone(), "TLS for all backends of the pool");
+        findings.push(draft.help("put it into a pool of its own, or remove the table"));
     }
 }
 

@@ -1,12 +1,12 @@
 //! A pool as written.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use crate::{
     config::{
         finding::Span,
         kind::{
-            Choice, Integer, Kind, Share,
+            Choice, Flag, Integer, Kind, Share,
             list::{Headers, KeySource, List, NonEmpty, Status},
             measure::{Decimal, Size, Time},
             text,
@@ -19,6 +19,7 @@ use crate::{
         policy::{ForwardPolicy, HostHeader, OnDrain},
     },
     ring::Weight,
+    tls::{BackendTlsPolicy, MinVersion},
 };
 
 /// `[pools.NAME]`
@@ -33,6 +34,16 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) forward: ForwardPolicy,
     pub(in crate::config) connections: Connections,
     pub(in crate::config) health: Health,
+    pub(in crate::config) tls: Option<PoolTls>,
+}
+
+/// `[pools.NAME.tls]`
+pub(in crate::config) struct PoolTls {
+    pub(in crate::config) policy: BackendTlsPolicy,
+    pub(in crate::config) key: Located<Option<PathBuf>>,
+    pub(in crate::config) accepts_any: Located<bool>,
+    pub(in crate::config) roots: Located<Option<PathBuf>>,
+    pub(in crate::config) at: Option<Span>,
 }
 
 pub(in crate::config) struct Backend {
@@ -134,6 +145,11 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
     let connections =
         section.table("connections", "Connections to backends that are used again.", connections);
     let health = section.table("health", "Probes: whether a backend is up.", health);
+    let tls = section.optional_table(
+        "tls",
+        "Connections to the backends are secured by TLS, those of health checks too.",
+        tls,
+    );
     let (backends, all) = found.map_or((vec![], false), |listed| (listed.items, listed.sound));
     Pool {
         name,
@@ -159,7 +175,34 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         },
         connections,
         health,
+        tls,
     }
+}
+
+fn tls(section: &mut Section<'_>) -> PoolTls {
+    let doc =
+        "The name that the backends' certificates must be for; empty for the host in each one's address.";
+    let server_name = section.key("server_name", text::OrEmpty(text::host_name()), None, doc).value;
+    let doc = "A PEM file with the certificates of those who sign the backends' certificates; empty for those that the system trusts.";
+    let roots = section.key("roots", text::OrEmpty(text::file()), None, doc);
+    let doc = "A PEM file with a certificate that is shown to the backends; empty for none.";
+    let certificate = section.key("certificate", text::OrEmpty(text::file()), None, doc).value;
+    let doc = "A PEM file with its private key; empty for the certificate's file.";
+    let key = section.key("key", text::OrEmpty(text::file()), None, doc);
+    let doc = "The oldest version of TLS that is spoken.";
+    let kind = Choice(&[MinVersion::Tls12, MinVersion::Tls13]);
+    let min_version = section.key("min_version", kind, MinVersion::Tls12, doc).value;
+    let doc = "Backends are not asked to prove who they are: whoever is on the way can read and change all. For tests.";
+    let accepts_any = section.key("danger_accept_any_certificate", Flag, false, doc);
+    let policy = BackendTlsPolicy {
+        server_name,
+        roots: roots.value.clone(),
+        certificate,
+        key: key.value.clone(),
+        min_version,
+        accepts_any_certificate: accepts_any.value,
+    };
+    PoolTls { policy, key, accepts_any, roots, at: section.at() }
 }
 
 /// `key` and `on_missing_key`

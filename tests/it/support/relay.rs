@@ -51,6 +51,26 @@ impl Relay {
         Relay::to(move || UnixStream::connect(path.clone())).await
     }
 
+    /// A port that speaks TLS and leads to one that does not.
+    pub async fn from_tls(config: rustls::ServerConfig, to: SocketAddr) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let task = tokio::spawn(async move {
+            let mut tasks = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tasks.spawn(async move {
+                    let Ok(mut near) = acceptor.accept(near).await else { return };
+                    if let Ok(mut far) = TcpStream::connect(to).await {
+                        let _ = copy_bidirectional(&mut near, &mut far).await;
+                    }
+                });
+            }
+        });
+        Relay { address, task: task.abort_handle() }
+    }
+
     /// A Unix socket that leads to a port.
     pub async fn from_unix(path: &Path, to: SocketAddr) -> Relay {
         let listener = UnixListener::bind(path).unwrap();
