@@ -26,6 +26,7 @@ use crate::{
         metrics::{Metrics, Sources},
     },
     tls::{BackendTls, CertificateWatch, ListenerTls, TlsProblem},
+    upstream::Approach,
 };
 
 /// Why the process can't start. Nothing is left running or bound.
@@ -133,14 +134,14 @@ impl Running {
         let Loaded { config, public, .. } = loaded;
         let token = read_token(&config)?;
         let tls = load_tls(&config)?;
-        let backend_tls = load_backend_tls(&config)?;
+        let approaches = load_approaches(&config)?;
         let worker_count = worker_count(&config.server);
         let bound = bind(&config, worker_count)?;
         let mut fleet = make_fleet(&config, worker_count)?;
         let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
         let access = config.access_log.as_ref().map(AccessLog::open).transpose();
         let (access_log, access_writer) = access.map_err(|error| no_access_log(&config, error))?.unzip();
-        let watch_policies: Vec<_> = config.pools.iter().zip(&backend_tls).map(watch_policy).collect();
+        let watch_policies: Vec<_> = config.pools.iter().zip(&approaches).map(watch_policy).collect();
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
         let listener_cells: Arc<[ListenerCells]> =
@@ -150,7 +151,7 @@ impl Running {
             config.client.max_connections_per_address,
             listener_cells.clone(),
         );
-        let plan = Arc::new(make_plan(&config, &backend_tls, access_log.clone()));
+        let plan = Arc::new(make_plan(&config, &approaches, access_log.clone()));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
         let names = bound.listeners.iter().map(|listener| listener.name.clone()).collect();
         let addresses = bound.listeners.iter().map(|listener| listener.address.clone()).collect();
@@ -272,12 +273,22 @@ fn start_workers(
     entrances: Vec<Entrance>,
 ) -> io::Result<Workers> {
     let client = Arc::new(config.client.clone());
+    let preface_from: Arc<[_]> =
+        config.listeners.iter().map(|listener| listener.preface_from.clone()).collect();
     let (alive, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((number, cells), entrance) in cells.iter().enumerate().zip(entrances) {
         let (plan, view, cells, alive) = (plan.clone(), view.clone(), cells.clone(), alive.clone());
         let gateway = move || (Gateway::new(number, plan, view, cells), alive);
-        workers.push(Worker::start(number, gateway, client.clone(), tls.clone(), phase.clone(), entrance)?);
+        workers.push(Worker::start(
+            number,
+            gateway,
+            client.clone(),
+            preface_from.clone(),
+            tls.clone(),
+            phase.clone(),
+            entrance,
+        )?);
     }
     Ok((workers, ended))
 }
@@ -311,14 +322,16 @@ pub fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, Star
     config.listeners.iter().map(load).collect()
 }
 
-/// The TLS to each pool's backends, where it has one, from its files.
+/// How connections to each pool's backends begin, with what their TLS needs from its files.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn load_backend_tls(config: &Config) -> Result<Vec<Option<BackendTls>>, StartError> {
+pub fn load_approaches(config: &Config) -> Result<Vec<Approach>, StartError> {
     let load = |pool: &PoolConfig| {
         let loaded = pool.tls.as_ref().map(BackendTls::load).transpose();
-        loaded.map_err(|problem| StartError::BackendTls { pool: pool.name.to_string(), problem })
+        let loaded =
+            loaded.map_err(|problem| StartError::BackendTls { pool: pool.name.to_string(), problem })?;
+        Ok(Approach { preface: pool.send_preface, tls: loaded })
     };
     config.pools.iter().map(load).collect()
 }
@@ -362,12 +375,12 @@ fn make_fleet(config: &Config, workers: usize) -> Result<Fleet, StartError> {
 }
 
 /// The request path's half of the configuration.
-pub fn make_plan(config: &Config, tls: &[Option<BackendTls>], access_log: Option<AccessLog>) -> Plan {
-    let pools = config.pools.iter().zip(tls).map(|(pool, tls)| PoolPlan {
+pub fn make_plan(config: &Config, approaches: &[Approach], access_log: Option<AccessLog>) -> Plan {
+    let pools = config.pools.iter().zip(approaches).map(|(pool, approach)| PoolPlan {
         forward: pool.forward.clone(),
         reuse: pool.reuse.clone(),
         on_all_down: pool.on_all_down,
-        tls: tls.clone(),
+        approach: approach.clone(),
     });
     Plan {
         router: Router::new(config.routes.clone()),
@@ -400,6 +413,10 @@ pub fn offline_view(config: &Config) -> Result<View, StartError> {
     Ok(view)
 }
 
-fn watch_policy((pool, tls): (&PoolConfig, &Option<BackendTls>)) -> WatchPolicy {
-    WatchPolicy { probe: pool.probe.clone(), tls: tls.clone(), resolve_interval: pool.resolve_interval }
+fn watch_policy((pool, approach): (&PoolConfig, &Approach)) -> WatchPolicy {
+    WatchPolicy {
+        probe: pool.probe.clone(),
+        approach: approach.clone(),
+        resolve_interval: pool.resolve_interval,
+    }
 }

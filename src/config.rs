@@ -11,6 +11,7 @@ use crate::{
     admin::AdminPolicy,
     control::probe::ProbePolicy,
     fleet::{MemberPolicy, OnAllDown},
+    preface::PrefaceVersion,
     proxy::{policy::ForwardPolicy, route::RoutePolicy},
     server::{ClientPolicy, ListenerPolicy, ServerPolicy},
     telemetry::{AccessLogPolicy, LogPolicy},
@@ -57,6 +58,8 @@ pub struct PoolConfig {
     pub reuse: ReusePolicy,
     /// How backends are probed.
     pub probe: ProbePolicy,
+    /// Which version of the PROXY protocol connections to the backends begin with. `None`: neither.
+    pub send_preface: Option<PrefaceVersion>,
     /// How connections to the backends are secured. `None`: not at all.
     pub tls: Option<BackendTlsPolicy>,
 }

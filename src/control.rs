@@ -23,7 +23,7 @@ use crate::{
     fleet::{Applied, Change, Event, Fleet, Standing, View},
     limits::EVENT_QUEUE,
     server::Phase,
-    tls::BackendTls,
+    upstream::Approach,
 };
 
 /// How a pool's backends are watched.
@@ -31,8 +31,8 @@ use crate::{
 pub struct WatchPolicy {
     /// Its health checks.
     pub probe: ProbePolicy,
-    /// How connections to the backends are secured. `None`: not at all.
-    pub tls: Option<BackendTls>,
+    /// How connections to the backends begin.
+    pub approach: Approach,
     /// How often host names are resolved anew.
     pub resolve_interval: Duration,
 }

@@ -32,6 +32,7 @@
 //! | [`io`] | streams, buffers and timers of a connection, whatever carries it; [`endpoint`] is where it leads |
 //! | [`upstream`] | connections to backends |
 //! | [`proxy`] | the request path; start at [`proxy::exchange::exchange`] |
+//! | [`preface`] | the PROXY protocol, in and out. Pure |
 //! | [`server`] | listeners, workers, client connections |
 //! | [`tls`] | certificates: read, checked, chosen by name, replaced while the proxy runs |
 //! | [`control`] | the task around the fleet; probes and look-ups |
@@ -41,7 +42,7 @@
 //! | [`app`] | assembly |
 //!
 //! Dependencies point one way: `app → {admin, proxy, server, control} → {upstream, telemetry} → fleet → ring`; `http1`,
-//! `io`, `endpoint`, `tally` and `limits` are leaves. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
+//! `io`, `endpoint`, `preface`, `tally` and `limits` are leaves. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
 //! them. `tests/it/tidy.rs` holds these rules.
 //!
 //! # Why the data path does not use hyper
@@ -79,6 +80,7 @@ pub mod fleet;
 pub mod http1;
 pub mod io;
 pub mod limits;
+pub mod preface;
 pub mod proxy;
 pub mod ring;
 pub mod server;

@@ -41,8 +41,7 @@ use crate::{
     limits::{ACCESS_BATCH_TIME, BUFFER_BYTES, SPARE_BUFFERS},
     tally::WorkerCells,
     telemetry::access::{AccessLine, AccessLines, AccessLog},
-    tls::BackendTls,
-    upstream::{ReusePolicy, Upstreams},
+    upstream::{Approach, ReusePolicy, Upstreams},
 };
 
 /// What all workers share and nobody changes.
@@ -69,8 +68,8 @@ pub struct PoolPlan {
     pub reuse: ReusePolicy,
     /// What to do when nobody is serving.
     pub on_all_down: OnAllDown,
-    /// How connections to backends are secured. `None`: not at all.
-    pub tls: Option<BackendTls>,
+    /// How connections to backends begin.
+    pub approach: Approach,
 }
 
 /// A worker's own half of the proxy: its connections, buffers and counts.

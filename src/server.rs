@@ -11,6 +11,7 @@ mod worker;
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 pub use accept::Entrance;
@@ -29,6 +30,8 @@ pub struct ListenerPolicy {
     pub address: Endpoint,
     /// Who may connect to a Unix socket, as file permissions.
     pub mode: u32,
+    /// Whose connections begin with the PROXY protocol.
+    pub preface_from: Vec<IpNet>,
     /// How it speaks TLS. `None`: it does not.
     pub tls: Option<TlsPolicy>,
 }
@@ -62,7 +65,7 @@ pub struct ClientPolicy {
     /// Connections from one address. `None`: no bound.
     pub max_connections_per_address: Option<usize>,
     /// Networks whose forwarding headers count.
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub trusted_proxies: Vec<IpNet>,
     /// Pseudonym in `Via`. `None`: no such header.
     pub via: Option<String>,
 }

@@ -212,6 +212,8 @@ reasons! {
         ByBackend = "by_backend",
         /// The backend said that it would not go on using it.
         NotKept = "not_kept",
+        /// It was introduced as one client's (PROXY protocol).
+        Personal = "personal",
         /// An exchange on it did not come to its proper end.
         Aborted = "aborted",
         /// It had changed to another protocol, which has come to its end.

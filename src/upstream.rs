@@ -8,7 +8,7 @@ mod idle;
 
 use std::time::Duration;
 
-pub use connection::{ConnectError, Connection, Secured, connect};
+pub use connection::{Approach, ConnectError, Connection, connect};
 pub use idle::{Care, Upstreams};
 
 /// How connections to the backends of a pool are used again.

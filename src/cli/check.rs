@@ -4,7 +4,7 @@ use std::{fmt::Write, io};
 
 use super::{Failed, FileArgument, exit, fail, load, say, say_error, wants_colour};
 use crate::{
-    app::{load_backend_tls, load_tls, offline_view},
+    app::{load_approaches, load_tls, offline_view},
     config::Loaded,
     fleet::PoolView,
 };
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
         say_error(&warning.render(wants_colour(&io::stderr())));
     }
     load_tls(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
-    load_backend_tls(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
+    load_approaches(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
     if !arguments.quiet {
         say(report(&loaded)?.trim_end());
     }

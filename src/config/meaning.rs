@@ -49,6 +49,7 @@ pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
                 name: listener.name.value,
                 address: listener.address.value,
                 mode: listener.mode.value,
+                preface_from: listener.preface_from.value,
                 tls: listener.tls.map(tls),
             })
             .collect(),

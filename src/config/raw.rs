@@ -45,6 +45,7 @@ pub(super) struct AsWritten {
 pub(super) struct Listener {
     pub(super) address: Located<Endpoint>,
     pub(super) mode: Located<u32>,
+    pub(super) preface_from: Located<Vec<IpNet>>,
     pub(super) tls: Option<Tls>,
     /// The address if no name is written.
     pub(super) name: Located<String>,
@@ -143,12 +144,15 @@ fn listener(section: &mut Section<'_>) -> Option<Listener> {
     let name = section.derived("name", text::name(), "the address", doc);
     let doc = "Who may connect to a Unix socket: the permissions of its file, in octal.";
     let mode = section.key("mode", text::file_mode(), 0o666, doc);
+    let doc = "Networks and addresses of balancers in front whose connections begin with the PROXY protocol, version 1 or 2: from there it is \
+               required and believed, from elsewhere it is not understood.";
+    let preface_from = section.key("proxy_protocol_from", List(text::network()), vec![], doc);
     let doc = "The listener speaks TLS.";
     let tls = section.optional_table("tls", doc, tls);
     let address = address?;
     let name = name.unwrap_or_else(|| Located { value: address.value.to_string(), at: None, sound: true });
     section.record("name", text::name().literal(&name.value));
-    Some(Listener { address, mode, tls, name })
+    Some(Listener { address, mode, preface_from, tls, name })
 }
 
 fn tls(section: &mut Section<'_>) -> Tls {

@@ -13,8 +13,7 @@ use crate::{
     fleet::{Address, Outcome},
     io::Stream,
     limits::PROBE_BODY_BYTES,
-    tls::BackendTls,
-    upstream::{Secured, connect},
+    upstream::{Approach, connect},
 };
 
 /// How a backend is checked.
@@ -66,13 +65,13 @@ pub struct ProbePolicy {
     pub fall: u32,
 }
 
-/// Checks the backend once, through TLS if its pool has it.
+/// Checks the backend once, over a connection that begins as those of requests do.
 ///
 /// # Errors
 /// It could not be checked, for want of descriptors, ports or memory on this side.
 pub async fn probe(
     policy: &ProbePolicy,
-    tls: Option<&BackendTls>,
+    approach: &Approach,
     mut address: Endpoint,
     configured: &Address,
 ) -> io::Result<Outcome> {
@@ -81,8 +80,7 @@ pub async fn probe(
     }
     let check = async {
         let host = configured.host();
-        let secured = tls.map(|tls| Secured { tls, host: &host });
-        let stream = connect(&address, secured).await?;
+        let stream = connect(&address, approach, &host, None).await?;
         match &policy.kind {
             ProbeKind::Off | ProbeKind::Tcp => Ok(()),
             ProbeKind::Http(http) => http_check(http, stream, configured).await.map_err(Failed::Answer),

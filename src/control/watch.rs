@@ -20,7 +20,7 @@ use crate::{
     fleet::{Address, Backend, Event, Fact, Health, Outcome, PoolView, Thresholds},
     limits::PROBES_IN_FLIGHT,
     ring::MemberIndex,
-    tls::BackendTls,
+    upstream::Approach,
 };
 
 /// A backend and where it stands in the view.
@@ -73,11 +73,10 @@ struct Watch {
 
 impl Watch {
     async fn run(self, policy: WatchPolicy) {
-        let WatchPolicy { probe, tls, resolve_interval } = policy;
-        let tls = tls.as_ref();
+        let WatchPolicy { probe, approach, resolve_interval } = policy;
         let address = self.watched.backend.address.clone();
         let Address::Name { host, port } = address else {
-            return self.probes(&probe, tls, || address.endpoint()).await;
+            return self.probes(&probe, &approach, || address.endpoint()).await;
         };
         // The first look-up comes before the first probe, which would have nowhere to go.
         // What it finds is probed from then on: the view may show it only later.
@@ -89,7 +88,7 @@ impl Watch {
                 found.send_if_modified(|at| last.is_some() && std::mem::replace(at, last.clone()) != last);
             }
         };
-        tokio::join!(look_ups, self.probes(&probe, tls, || is_at.borrow().clone()));
+        tokio::join!(look_ups, self.probes(&probe, &approach, || is_at.borrow().clone()));
     }
 
     /// Looks the name up, tells the result, and returns the first address.
@@ -117,7 +116,7 @@ impl Watch {
     async fn probes(
         &self,
         policy: &ProbePolicy,
-        tls: Option<&BackendTls>,
+        approach: &Approach,
         address: impl Fn() -> Option<Endpoint>,
     ) {
         if policy.kind == ProbeKind::Off {
@@ -126,7 +125,7 @@ impl Watch {
         let thresholds = Thresholds { rise: policy.rise, fall: policy.fall };
         let mut health = Health::Unproven;
         loop {
-            match self.one_probe(policy, tls, address()).await {
+            match self.one_probe(policy, approach, address()).await {
                 Ok(outcome) => {
                     health = health.after(outcome.is_pass(), thresholds);
                     self.tell(Fact::Probed(outcome)).await;
@@ -146,7 +145,7 @@ impl Watch {
     async fn one_probe(
         &self,
         policy: &ProbePolicy,
-        tls: Option<&BackendTls>,
+        approach: &Approach,
         address: Option<Endpoint>,
     ) -> io::Result<Outcome> {
         let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
@@ -154,7 +153,7 @@ impl Watch {
             return Ok(Outcome::fail("its host name has no address"));
         };
         let begun = Instant::now();
-        let outcome = probe(policy, tls, address, &self.watched.backend.address).await?;
+        let outcome = probe(policy, approach, address, &self.watched.backend.address).await?;
         let cells = &self.watched.backend.probes;
         cells.took.observe(begun.elapsed());
         if outcome.is_pass() {

@@ -5,6 +5,7 @@
 use std::{
     io,
     mem::MaybeUninit,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -106,6 +107,16 @@ impl Stream {
             // A session stays where its handshake was.
             Stream::Secure(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
+    }
+
+    /// The other end's address and our own. `None`: they have none.
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let of = |socket: &TcpStream| Some((socket.peer_addr().ok()?, socket.local_addr().ok()?));
+        match self {
+            Stream::Tcp(socket) => of(socket),
+            Stream::Unix(_) => None,
+            Stream::Secure(session) => session.look(|socket, _| of(socket)),
+        }
     }
 
     /// Whether others on the way can neither read nor change it.

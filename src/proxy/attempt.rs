@@ -25,8 +25,9 @@ use crate::{
     fleet::{Backend, MemberView, Pool},
     http1::{AnswerHead, RequestHead},
     io::Deadline,
+    preface::Ends,
     tally::{AttemptEnd, BackendCells, Closed},
-    upstream::{Care, Connection, Secured},
+    upstream::{Care, Connection},
 };
 
 /// How an attempt ended.
@@ -58,6 +59,8 @@ pub(super) struct Attempt<'a> {
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
     pub(super) fresh: bool,
+    /// Both ends of the client's connection, for backends that want to know.
+    pub(super) ends: Option<Ends>,
     /// The protocol that the backend is asked to change to.
     pub(super) upgrade: Option<&'a [u8]>,
 }
@@ -136,8 +139,8 @@ impl Attempt<'_> {
         let limit = self.plan.forward.connect_timeout;
         let limit = self.total.map_or(limit, |total| limit.min(total.saturating_duration_since(begun)));
         let host = backend.address.host();
-        let secured = self.plan.tls.as_ref().map(|tls| Secured { tls, host: &host });
-        match timer.within(limit, Connection::open(addresses, secured)).await {
+        let opened = Connection::open(addresses, &self.plan.approach, &host, self.ends);
+        match timer.within(limit, opened).await {
             Some(Ok(connection)) => {
                 let now = Instant::now();
                 backend.cells(self.gateway.worker).opened.bump();
@@ -246,6 +249,9 @@ impl Attempt<'_> {
     }
 
     fn keep(&self, mut connection: Connection, now: Instant) {
+        if connection.is_personal {
+            return self.gateway.upstreams.close(&self.member.backend, connection, Closed::Personal);
+        }
         self.gateway.buffers.take_back(&mut connection.input);
         let backend: &Arc<Backend> = &self.member.backend;
         self.gateway.upstreams.give_back(backend, &self.plan.reuse, connection, now);

@@ -25,6 +25,7 @@ use crate::{
     fleet::{MemberView, View},
     http1::{Method, RequestHead, Version, write_address},
     io::{Buffer, Deadline, Stream},
+    preface::Ends,
     ring::{MemberIndex, Place},
     tally::{AttemptEnd, OffOwner, Refusal},
 };
@@ -38,16 +39,30 @@ pub struct ClientEnd {
     pub input: Buffer,
     /// The connection's timer.
     pub timer: Deadline,
-    /// The connection's other end; loopback for a client on a Unix socket.
+    /// The connection's other end, or whom a balancer named as such; loopback for a client on a Unix socket.
     pub peer: IpAddr,
+    /// Both ends, if a balancer named them.
+    ends: Option<Ends>,
     /// Time without a byte passing in a body, in either direction.
     pub idle_body_timeout: Duration,
 }
 
 impl ClientEnd {
     /// The end of a connection that nothing has been read from.
-    pub fn new(stream: Stream, peer: IpAddr, idle_body_timeout: Duration) -> ClientEnd {
-        ClientEnd { stream, input: Buffer::default(), timer: Deadline::default(), peer, idle_body_timeout }
+    pub fn new(stream: Stream, peer: IpAddr, ends: Option<Ends>, idle_body_timeout: Duration) -> ClientEnd {
+        ClientEnd {
+            stream,
+            input: Buffer::default(),
+            timer: Deadline::default(),
+            peer,
+            ends,
+            idle_body_timeout,
+        }
+    }
+
+    /// Both ends of the client's connection, as far as they have addresses.
+    pub(super) fn ends(&self) -> Option<Ends> {
+        self.ends.or_else(|| self.stream.ends().map(|(source, destination)| Ends { source, destination }))
     }
 }
 
@@ -185,6 +200,7 @@ async fn attempts(
             progress: &progress,
             total,
             fresh,
+            ends: plan.approach.preface.and_then(|_| client.ends()),
             upgrade,
         };
         let mut out = gateway.buffers.output();

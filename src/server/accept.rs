@@ -173,8 +173,9 @@ impl Reception {
     fn receive(&self, listener: usize, stream: Stream, peer: IpAddr, house: &Rc<House>) {
         let number = self.choose();
         let colleague = &self.colleagues[number];
-        // Those on this machine all have one address: a bound on it would bound them all together.
-        let address = matches!(stream, Stream::Tcp(_)).then_some(peer);
+        // Those on this machine, and those behind a balancer, all have one address: a bound on it would bound them all together.
+        let is_own = matches!(stream, Stream::Tcp(_)) && !house.begins_with_preface(listener, peer);
+        let address = is_own.then_some(peer);
         let Ok(permit) = self.admission.admit(listener, address, &colleague.load) else {
             return;
         };

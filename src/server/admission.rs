@@ -40,7 +40,8 @@ impl Admission {
         Admission { max, max_per_address, open: AtomicUsize::new(0), by_address: Mutex::default(), listeners }
     }
 
-    /// Takes a connection into the counts, and into the load of a worker.
+    /// Takes a connection into the counts, and into the load of a worker. `address`: `None` if that is not known yet, or counts
+    /// for nothing.
     ///
     /// # Errors
     /// Which bound it would break. It has been counted as rejected.
@@ -50,28 +51,36 @@ impl Admission {
         address: Option<IpAddr>,
         load: &Arc<AtomicUsize>,
     ) -> Result<Permit, Rejected> {
-        let address = address.map(|address| address.to_canonical());
         // Counted first: all workers accept, and between a look and a count another could come in.
         if self.open.fetch_add(1, Relaxed) >= self.max {
             self.open.fetch_sub(1, Relaxed);
             self.reject(listener, Rejected::Full);
             return Err(Rejected::Full);
         }
-        if let (Some(max), Some(address)) = (self.max_per_address, address) {
-            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_address.entry(address).or_insert(0);
-            if *count >= max {
-                drop(by_address);
-                self.open.fetch_sub(1, Relaxed);
-                self.reject(listener, Rejected::AddressFull);
-                return Err(Rejected::AddressFull);
-            }
-            *count += 1;
+        if let Some(address) = address
+            && let Err(full) = self.count(listener, address)
+        {
+            self.open.fetch_sub(1, Relaxed);
+            return Err(full);
         }
+        let address = address.map(|address| address.to_canonical());
         load.fetch_add(1, Relaxed);
         self.listeners[listener].accepted.fetch_add(1, Relaxed);
         self.listeners[listener].open.fetch_add(1, Relaxed);
         Ok(Permit { admission: self.clone(), listener, address, load: load.clone() })
+    }
+
+    fn count(&self, listener: usize, address: IpAddr) -> Result<(), Rejected> {
+        let Some(max) = self.max_per_address else { return Ok(()) };
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address.to_canonical()).or_insert(0);
+        if *count >= max {
+            drop(by_address);
+            self.reject(listener, Rejected::AddressFull);
+            return Err(Rejected::AddressFull);
+        }
+        *count += 1;
+        Ok(())
     }
 
     /// Counts a connection that was turned away.
@@ -81,6 +90,18 @@ impl Admission {
 }
 
 impl Permit {
+    /// The client's address has become known: from now on it counts.
+    ///
+    /// # Errors
+    /// It has as many connections as it may have. That has been counted as rejected.
+    pub(super) fn count_address(&mut self, address: IpAddr) -> Result<(), Rejected> {
+        if self.address.is_none() {
+            self.admission.count(self.listener, address)?;
+            self.address = Some(address.to_canonical());
+        }
+        Ok(())
+    }
+
     /// The number of the listener that it came in by.
     pub(super) fn listener(&self) -> usize {
         self.listener

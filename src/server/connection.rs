@@ -10,23 +10,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use super::worker::House;
+use super::{admission::Permit, worker::House};
 use crate::{
     http1::{HeadError, Parsed, RequestHead, has_head_end},
     io::{Secure, Stream},
     limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, TLS_GOODBYE},
+    preface::{self, Preface},
     proxy::exchange::{After, ClientEnd, RequestId, exchange, write_bounded, write_refusal},
     tally::{HandshakeEnd, Refusal},
     tls::ListenerTls,
 };
 
 /// Serves a connection to its end.
-pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, listener: usize) {
+pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr, mut permit: Permit) {
+    let listener = permit.listener();
+    let mut ends = None;
+    if house.begins_with_preface(listener, peer) {
+        match Box::pin(preface(&house, &mut stream)).await {
+            None => return,
+            Some(Preface::Of(told)) => {
+                peer = told.source.ip().to_canonical();
+                ends = Some(told);
+            }
+            Some(_) => {}
+        }
+        if permit.count_address(peer).is_err() {
+            return;
+        }
+    }
     let Some(stream) = secured(&house, stream, listener).await else { return };
-    let mut client = ClientEnd::new(stream, peer, house.policy.idle_body_timeout);
+    let mut client = ClientEnd::new(stream, peer, ends, house.policy.idle_body_timeout);
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
     let mut patience = house.policy.request_head_timeout;
@@ -57,6 +73,29 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, listen
     house.check_out(number);
     house.gateway.buffers.take_back(&mut client.input);
     client.stream.say_goodbye(TLS_GOODBYE).await;
+}
+
+/// Reads what a balancer says about its client, and not a byte more. `None`: nothing that could be understood, or not in time.
+async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
+    let mut bytes = Vec::new();
+    let read = async {
+        loop {
+            match preface::read(&bytes) {
+                Ok(Preface::More(missing)) => {
+                    let had = bytes.len();
+                    bytes.resize(had + missing, 0);
+                    stream.read_exact(&mut bytes[had..]).await.ok()?;
+                }
+                Ok(whole) => return Some(whole),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection is refused");
+                    return None;
+                }
+            }
+        }
+    };
+    let read = tokio::time::timeout(house.policy.request_head_timeout, read).await;
+    read.ok().flatten()
 }
 
 /// The stream after the handshake, if the listener wants one. `None`: it did not come about.

@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use ipnet::IpNet;
 use tokio::{
     runtime::LocalRuntime,
     sync::{Semaphore, watch},
@@ -44,6 +45,8 @@ pub struct Worker {
 pub(super) struct House {
     pub(super) gateway: Gateway,
     pub(super) policy: Arc<ClientPolicy>,
+    /// Whose connections begin with the PROXY protocol, for each listener.
+    pub(super) preface_from: Arc<[Vec<IpNet>]>,
     /// The TLS of each listener, where it has one.
     pub(super) tls: Arc<[Option<Arc<ListenerTls>>]>,
     /// Room for handshakes.
@@ -58,6 +61,12 @@ pub(super) struct House {
 }
 
 impl House {
+    /// Whether what comes from there begins with the PROXY protocol.
+    pub(super) fn begins_with_preface(&self, listener: usize, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.preface_from[listener].iter().any(|network| network.contains(&peer))
+    }
+
     /// A number for a connection.
     pub(super) fn check_in(&self) -> u64 {
         let number = self.guests.get();
@@ -96,6 +105,7 @@ impl Worker {
         number: usize,
         gateway: impl FnOnce() -> (Gateway, T) + Send + 'static,
         policy: Arc<ClientPolicy>,
+        preface_from: Arc<[Vec<IpNet>]>,
         tls: Arc<[Option<Arc<ListenerTls>>]>,
         phase: watch::Receiver<Phase>,
         entrance: Entrance,
@@ -114,6 +124,7 @@ impl Worker {
             let house = Rc::new(House {
                 gateway,
                 policy,
+                preface_from,
                 tls,
                 handshakes: Semaphore::new(HANDSHAKES),
                 gate: Gate::default(),
@@ -187,8 +198,6 @@ fn take_in(house: &Rc<House>, accepted: Accepted) {
 pub(super) fn admit(house: &Rc<House>, stream: Stream, peer: IpAddr, permit: Permit) {
     let house = house.clone();
     tokio::task::spawn_local(async move {
-        let listener = permit.listener();
-        let _permit = permit;
-        connection::serve(house, stream, peer, listener).await;
+        connection::serve(house, stream, peer, permit).await;
     });
 }

@@ -4,9 +4,12 @@
 
 use std::{io, time::Instant};
 
+use tokio::io::AsyncWriteExt;
+
 use crate::{
     endpoint::Endpoint,
     io::{Buffer, Secure, Stream},
+    preface::{self, Ends, PrefaceVersion},
     tls::BackendTls,
 };
 
@@ -15,22 +18,32 @@ use crate::{
 #[error("{0}")]
 pub struct ConnectError(#[from] io::Error);
 
-/// How the connections of a backend are secured, and the host that it must prove to be.
-#[derive(Clone, Copy, Debug)]
-pub struct Secured<'a> {
-    /// The pool's TLS.
-    pub tls: &'a BackendTls,
-    /// The host in the backend's address.
-    pub host: &'a str,
+/// How connections to the backends of a pool begin.
+#[derive(Clone, Debug, Default)]
+pub struct Approach {
+    /// Which version of the PROXY protocol is said first, in the clear. `None`: neither.
+    pub preface: Option<PrefaceVersion>,
+    /// The TLS that follows, if any does.
+    pub tls: Option<BackendTls>,
 }
 
-/// Opens a stream, and secures it if that is wanted.
+/// Opens a stream as the pool's backends want it. `host` is what they must prove to be, `ends` what they are told of the client.
 ///
 /// # Errors
 /// The connection, or its handshake, did not come about.
-pub async fn connect(to: &Endpoint, secured: Option<Secured<'_>>) -> io::Result<Stream> {
-    let stream = Stream::connect(to).await?;
-    let Some(Secured { tls, host }) = secured else { return Ok(stream) };
+pub async fn connect(
+    to: &Endpoint,
+    approach: &Approach,
+    host: &str,
+    ends: Option<Ends>,
+) -> io::Result<Stream> {
+    let mut stream = Stream::connect(to).await?;
+    if let Some(version) = approach.preface {
+        let mut bytes = Vec::new();
+        preface::write(version, ends, &mut bytes);
+        stream.write_all(&bytes).await?;
+    }
+    let Some(tls) = &approach.tls else { return Ok(stream) };
     let Stream::Tcp(stream) = stream else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS over a Unix socket is not spoken"));
     };
@@ -56,6 +69,8 @@ pub struct Connection {
     /// Its last answer had no body. A backend that sends one all the same may do so after the head has been read and the
     /// connection kept: before the next exchange the kernel is asked.
     pub suspect: bool,
+    /// It has been introduced as one client's: nobody else's requests may go over it.
+    pub is_personal: bool,
 }
 
 impl Connection {
@@ -65,11 +80,13 @@ impl Connection {
     /// The last address's error.
     pub async fn open(
         addresses: &[Endpoint],
-        secured: Option<Secured<'_>>,
+        approach: &Approach,
+        host: &str,
+        ends: Option<Ends>,
     ) -> Result<Connection, ConnectError> {
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
         for address in addresses {
-            match connect(address, secured).await {
+            match connect(address, approach, host, ends).await {
                 Ok(stream) => {
                     return Ok(Connection {
                         stream,
@@ -78,6 +95,7 @@ impl Connection {
                         born: Instant::now(),
                         reused: false,
                         suspect: false,
+                        is_personal: approach.preface.is_some(),
                     });
                 }
                 Err(error) => last = error,

@@ -20,6 +20,7 @@ mod health;
 mod keys;
 mod limits;
 mod metrics;
+mod preface;
 mod repeats;
 mod ring;
 mod tidy;

@@ -417,7 +417,7 @@ async fn backends_are_shown_a_certificate_and_probed_the_same_way() {
         key.display()
     );
     let health =
-        "[pools.p.health]\nkind = \"http\"\npath = \"/health\"\ninterval = \"20ms\"\nrise = 1\nfall = 1\n";
+        "[pools.p.health]\nkind = \"http\"\npath = \"/health\"\ninterval = \"5s\"\nrise = 1\nfall = 1\n";
     let proxy = Proxy::start(&before_secured(&relay, &tls, health)).await;
     assert_eq!(super::support::get(proxy.address, "/", "").await.backend(), "one");
     assert!(origin.all().iter().any(|seen| seen.line().contains("/health")));

@@ -64,6 +64,7 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
         },
         probe: probe(&path, pool.health, findings),
         forward: pool.forward,
+        send_preface: pool.send_preface,
         tls: pool.tls.map(|tls| tls.policy),
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         section::{Located, Section, Shape},
     },
     fleet::{Address, OnAllDown},
+    preface::PrefaceVersion,
     proxy::{
         key::{KeyPolicy, OnMissingKey, Source},
         policy::{ForwardPolicy, HostHeader, OnDrain},
@@ -34,6 +35,7 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) forward: ForwardPolicy,
     pub(in crate::config) connections: Connections,
     pub(in crate::config) health: Health,
+    pub(in crate::config) send_preface: Option<PrefaceVersion>,
     pub(in crate::config) tls: Option<PoolTls>,
 }
 
@@ -87,6 +89,19 @@ pub(in crate::config) struct HttpHealth {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SendPreface(Option<PrefaceVersion>);
+
+impl fmt::Display for SendPreface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            None => "off",
+            Some(PrefaceVersion::V1) => "v1",
+            Some(PrefaceVersion::V2) => "v2",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum HealthKind {
     Tcp,
     Http,
@@ -127,6 +142,14 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
                or are closed at once.";
     let kind = Choice(&[OnDrain::Wait, OnDrain::Close]);
     let upgraded_on_drain = section.key("upgraded_on_drain", kind, OnDrain::Wait, doc).value;
+    let doc = "What connections to backends begin with: nothing, or the client's addresses in version 1 or 2 of the PROXY protocol. Such a \
+               connection is used for one request.";
+    let kind = Choice(&[
+        SendPreface(None),
+        SendPreface(Some(PrefaceVersion::V1)),
+        SendPreface(Some(PrefaceVersion::V2)),
+    ]);
+    let send_preface = section.key("send_proxy_protocol", kind, SendPreface(None), doc).value.0;
     let doc = "How often host names of backends are resolved again.";
     let kind = Time::above_zero("names would be resolved without a pause");
     let resolve_interval = section.key("resolve_interval", kind, Duration::from_secs(30), doc).value;
@@ -175,6 +198,7 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         },
         connections,
         health,
+        send_preface,
         tls,
     }
 }
