@@ -173,8 +173,12 @@ fn write_routes(config: &Config, entries: &mut Vec<Entry>) {
     };
     let value = |name: &str, text: &str| (name.to_owned(), Node::Value(kind::string(text)));
     let host = route.host.to_string();
-    let route =
-        vec![value("host", &host), value("path_prefix", &route.path_prefix), value("pool", &pool.name)];
+    let route = vec![
+        value("host", &host),
+        value("path_prefix", &route.path_prefix),
+        value("pool", &pool.name),
+        value("replace_prefix", ""),
+    ];
     let after_listeners = entries.len().min(1);
     entries.insert(after_listeners, ("routes".into(), Node::Tables(vec![route])));
 }

@@ -11,6 +11,7 @@ pub mod head;
 pub mod key;
 pub mod policy;
 pub mod repeat;
+pub mod rewrite;
 pub mod route;
 
 mod answer;

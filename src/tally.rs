@@ -152,6 +152,8 @@ reasons! {
         Malformed = "malformed",
         /// 400: no key where the pool requires one.
         NoKey = "no_key",
+        /// 400: the path has dot segments, and the route changes its beginning.
+        DotSegments = "dot_segments",
         /// 404: no route.
         NoRoute = "no_route",
         /// 405: `CONNECT` and `TRACE`.
@@ -183,7 +185,7 @@ impl Refusal {
     /// The status code.
     pub fn status(self) -> u16 {
         match self {
-            Refusal::Malformed | Refusal::NoKey => 400,
+            Refusal::Malformed | Refusal::NoKey | Refusal::DotSegments => 400,
             Refusal::NoRoute => 404,
             Refusal::Method => 405,
             Refusal::RequestTimeout => 408,

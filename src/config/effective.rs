@@ -30,7 +30,7 @@ pub(super) fn render(root: &[Entry]) -> String {
 pub(super) fn hide_secrets(entries: &mut [Entry]) {
     for (name, node) in entries {
         match node {
-            Node::Value(value) if name == "headers" && value != "{}" => {
+            Node::Value(value) if matches!(name.as_str(), "headers" | "set" | "add") && value != "{}" => {
                 *value = "{ hidden = \"hidden\" }".into()
             }
             Node::Value(_) | Node::Rows(_) => {}

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     admin::AdminPolicy,
     endpoint::Endpoint,
-    proxy::route::{HostPattern, RoutePolicy},
+    proxy::{
+        rewrite::Rewrite,
+        route::{HostPattern, RoutePolicy},
+    },
     server::ListenerPolicy,
     telemetry::AccessLogPolicy,
     tls::{ClientAuth, TlsPolicy},
@@ -173,7 +176,8 @@ fn routes(written: &AsWritten, findings: &mut Findings) -> Vec<RoutePolicy> {
             Some(index) => {
                 reached[*index] = true;
                 let (host, path_prefix) = (route.host.value.clone(), route.path_prefix.value.clone());
-                policies.push(RoutePolicy { host, path_prefix, pool: *index });
+                let rewrite = rewrite(route);
+                policies.push(RoutePolicy { host, path_prefix, pool: *index, rewrite });
             }
             None if written.broken_pools.contains(&pool.value) => {}
             None => unknown_pool(pool, pools, findings),
@@ -188,6 +192,13 @@ fn routes(written: &AsWritten, findings: &mut Findings) -> Vec<RoutePolicy> {
         );
     }
     policies
+}
+
+fn rewrite(route: &Route) -> Rewrite {
+    // Both without a final slash, so that what follows them begins with one.
+    let bare = |prefix: &str| prefix.trim_end_matches('/').to_owned();
+    let prefix = route.replace_prefix.value.as_deref().map(|to| (bare(&route.path_prefix.value), bare(to)));
+    Rewrite { prefix, request: route.request.clone(), response: route.response.clone() }
 }
 
 fn routes_twice(routes: &[Route], findings: &mut Findings) {
@@ -220,7 +231,12 @@ fn only_pool(pools: &[Pool], findings: &mut Findings) -> Vec<RoutePolicy> {
                 .help(format!("add a [[routes]] for each, for example with `path_prefix = \"/\"` and `pool = \"{name}\"`")),
         );
     }
-    vec![RoutePolicy { host: HostPattern::Any, path_prefix: "/".into(), pool: 0 }]
+    vec![RoutePolicy {
+        host: HostPattern::Any,
+        path_prefix: "/".into(),
+        pool: 0,
+        rewrite: Rewrite::default(),
+    }]
 }
 
 fn unknown_pool(pool: &Located<String>, pools: &[Pool], findings: &mut Findings) {

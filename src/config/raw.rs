@@ -3,17 +3,21 @@
 //! This is the one list of keys; documentation, schema and `effective` come from running it. Looks at each key alone;
 //! what keys mean together is for [`super::meaning`]. Start at [`read`].
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
 use super::{
-    kind::{Choice, Flag, Integer, Kind, list::List, measure, text},
+    kind::{
+        Choice, Flag, Integer, Kind,
+        list::{HeaderName, Headers, List, OWN_REQUEST_HEADERS, OWN_RESPONSE_HEADERS},
+        measure, text,
+    },
     section::{Located, Section, Shape},
 };
 use crate::{
     endpoint::Endpoint,
-    proxy::route::HostPattern,
+    proxy::{rewrite::FieldChanges, route::HostPattern},
     server::{ClientPolicy, ServerPolicy},
     telemetry::{AccessFormat, KeyInLog, LogFormat, LogPolicy},
     tls::{CertificateFiles, ClientAuth, MinVersion},
@@ -67,6 +71,9 @@ pub(super) struct Route {
     pub(super) path_prefix: Located<String>,
     /// `None` if it is missing or wrong.
     pub(super) pool: Option<Located<String>>,
+    pub(super) replace_prefix: Located<Option<String>>,
+    pub(super) request: FieldChanges,
+    pub(super) response: FieldChanges,
     /// The whole route.
     pub(super) at: Option<super::finding::Span>,
 }
@@ -197,7 +204,35 @@ fn route(section: &mut Section<'_>) -> Route {
         "The beginning of the path, in whole segments: `/api` matches `/api` and `/api/v1`, not `/apis`.";
     let path_prefix = section.key("path_prefix", text::path_prefix(), "/".to_owned(), doc);
     let pool = section.required("pool", text::pool_reference(), "The pool that answers.");
-    Route { host, path_prefix, pool, at: section.at() }
+    let doc = "What stands in the place of `path_prefix` when the request goes on: `/` takes it away; empty leaves it as it is. Key and route see \
+               the path as it came.";
+    let replace_prefix = section.key("replace_prefix", text::OrEmpty(text::path_prefix()), None, doc);
+    let doc = "Headers of requests to this route, changed on their way to the backend.";
+    let request =
+        section.optional_table("request_headers", doc, |section| field_changes(section, OWN_REQUEST_HEADERS));
+    let doc = "Headers of backends' answers, changed on their way to the client.";
+    let response = section
+        .optional_table("response_headers", doc, |section| field_changes(section, OWN_RESPONSE_HEADERS));
+    Route {
+        host,
+        path_prefix,
+        pool,
+        replace_prefix,
+        request: request.unwrap_or_default(),
+        response: response.unwrap_or_default(),
+        at: section.at(),
+    }
+}
+
+fn field_changes(section: &mut Section<'_>, own: &'static [&'static str]) -> FieldChanges {
+    let kind = || Headers { own, whose: "Ringway" };
+    let doc = "Headers that take the place of all of their name.";
+    let set = section.key("set", kind(), BTreeMap::new(), doc).value;
+    let doc = "Headers that are added to whatever is there.";
+    let add = section.key("add", kind(), BTreeMap::new(), doc).value;
+    let doc = "Headers that are taken away.";
+    let remove = section.key("remove", List(HeaderName { own }), vec![], doc).value;
+    FieldChanges::new(&set, &add, &remove)
 }
 
 fn server(section: &mut Section<'_>) -> ServerPolicy {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::{
     head::{ClientFraming, write_answer, write_switch, write_trailers},
     request_body::write_payload,
+    rewrite::FieldChanges,
     tunnel::Passed,
     waits::{Slow, Waits},
 };
@@ -72,6 +73,8 @@ pub(super) struct Terms<'a> {
     pub(super) progress: &'a Progress,
     /// The protocol that the backend was asked to change to.
     pub(super) upgrade: Option<&'a [u8]>,
+    /// What the route changes in the answer's fields.
+    pub(super) changes: Option<&'a FieldChanges>,
 }
 
 impl Terms<'_> {
@@ -86,7 +89,7 @@ impl Terms<'_> {
         self.progress.status.set(Some(head.status));
         self.progress.first_byte.set(Some(Instant::now()));
         let client = self.client_framing(framing);
-        write_answer(out, input, head, client);
+        write_answer(out, input, head, client, self.changes);
         client
     }
 
@@ -251,7 +254,7 @@ impl Receiving<'_> {
         }
         let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
         self.out.clear();
-        write_answer(&mut self.out, self.input.filled(), head, client);
+        write_answer(&mut self.out, self.input.filled(), head, client, None);
         self.terms.progress.within_interim.set(true);
         self.write_out().await?;
         self.terms.progress.within_interim.set(false);

@@ -16,6 +16,7 @@ use super::{
     exchange::ClientEnd,
     policy::OnDrain,
     request_body::RequestBody,
+    rewrite::Rewrite,
     send::{ClientFault, Sending},
     short::Short,
     tunnel,
@@ -59,6 +60,8 @@ pub(super) struct Attempt<'a> {
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
     pub(super) fresh: bool,
+    /// What the route changes.
+    pub(super) rewrite: Option<&'a Rewrite>,
     /// Both ends of the client's connection, for backends that want to know.
     pub(super) ends: Option<Ends>,
     /// The protocol that the backend is asked to change to.
@@ -177,6 +180,7 @@ impl Attempt<'_> {
             sent,
             progress: self.progress,
             upgrade: self.upgrade,
+            changes: self.rewrite.map(|rewrite| &rewrite.response),
         }
     }
 

@@ -18,6 +18,7 @@ use super::{
     record::{Ended, Record, Routed},
     repeat::may_repeat,
     request_body::{BodyFault, RequestBody},
+    rewrite::Rewrite,
     send::ClientFault,
     waits::{Slow, Waits},
 };
@@ -100,10 +101,15 @@ pub async fn exchange(
         sent: 0,
         attempts: 0,
     };
-    let Some(pool) = gateway.plan.router.pool(head.authority(), head.path()) else {
+    let Some(destination) = gateway.plan.router.find(head.authority(), head.path()) else {
         let mut body = RequestBody::new(head.framing, 0, None);
         return refuse(client, &mut record, &mut body, Refusal::NoRoute).await;
     };
+    let (pool, rewrite) = (destination.pool, destination.rewrite.as_ref());
+    if rewrite.is_some_and(|rewrite| !rewrite.takes(head.path())) {
+        let mut body = RequestBody::new(head.framing, 0, None);
+        return refuse(client, &mut record, &mut body, Refusal::DotSegments).await;
+    }
     let view = gateway.view();
     let plan = &gateway.plan.pools[pool];
     let forward = &plan.forward;
@@ -120,7 +126,8 @@ pub async fn exchange(
     if body.announces_too_much() {
         return refuse(client, &mut record, &mut body, Refusal::BodyTooLarge).await;
     }
-    attempts(client, &mut record, &mut body, &view, plan, place).await
+    let way = Way { view: &view, plan, place, rewrite };
+    attempts(client, &mut record, &mut body, way).await
 }
 
 /// The place on the ring, from the key or from what the pool does without one.
@@ -160,15 +167,23 @@ fn find_place<'a>(
     (place, routed)
 }
 
+/// Where a request goes, once that is known.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    view: &'a View,
+    plan: &'a PoolPlan,
+    place: Place,
+    rewrite: Option<&'a Rewrite>,
+}
+
 /// Attempts at distinct owners until one answers, or no further one is allowed.
 async fn attempts(
     client: &mut ClientEnd,
     record: &mut Record<'_>,
     body: &mut RequestBody,
-    view: &View,
-    plan: &PoolPlan,
-    place: Place,
+    way: Way<'_>,
 ) -> After {
+    let Way { view, plan, place, rewrite } = way;
     let (gateway, head) = (record.gateway, record.head);
     let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
     let upgrade = head.upgrade().filter(|asked| plan.forward.allows_upgrade(asked));
@@ -200,11 +215,12 @@ async fn attempts(
             progress: &progress,
             total,
             fresh,
+            rewrite,
             ends: plan.approach.preface.and_then(|_| client.ends()),
             upgrade,
         };
         let mut out = gateway.buffers.output();
-        write_head(&mut out, record, client, plan, pool.member(member), upgrade);
+        write_head(&mut out, record, client, way, (pool.member(member), upgrade));
         let outcome = attempt.run(client, body, out).await;
         record.received = body.received() + progress.tunnel.received.get();
         record.sent = progress.passed.get() + progress.tunnel.sent.get();
@@ -260,11 +276,10 @@ fn write_head(
     out: &mut Vec<u8>,
     record: &Record<'_>,
     client: &ClientEnd,
-    plan: &PoolPlan,
-    member: &MemberView,
-    upgrade: Option<&[u8]>,
+    way: Way<'_>,
+    (member, upgrade): (&MemberView, Option<&[u8]>),
 ) {
-    let gateway = record.gateway;
+    let (gateway, plan) = (record.gateway, way.plan);
     let authority = record.head.authority();
     let own_host = plan.forward.host_header == HostHeader::Backend || authority.is_empty();
     let host = own_host.then(|| member.backend.address.authority());
@@ -276,6 +291,7 @@ fn write_head(
         request_id: record.request_id,
         via: gateway.plan.via.as_deref().map(str::as_bytes),
         upgrade,
+        rewrite: way.rewrite,
     };
     write_request(out, record.head, &forwarding);
 }
@@ -384,6 +400,7 @@ pub fn write_refusal(
 fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
     match refusal {
         Refusal::Malformed => ("Bad Request", "the request is not valid HTTP/1.1"),
+        Refusal::DotSegments => ("Bad Request", "`.` and `..` are not taken as segments of this path"),
         Refusal::NoKey => ("Bad Request", "the request lacks what decides where it goes"),
         Refusal::NoRoute => ("Not Found", "nothing is served under this host and path"),
         Refusal::Method => ("Method Not Allowed", "this method is not forwarded"),

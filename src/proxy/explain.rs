@@ -98,10 +98,12 @@ pub fn explain(view: &View, plan: &Plan, question: Question<'_>) -> Result<Expla
         Question::Request { pool, facts } => {
             let at = match pool {
                 Some(name) => find(name)?,
-                None => plan
-                    .router
-                    .pool(facts.authority, facts.path)
-                    .ok_or("no route leads from this host and path")?,
+                None => {
+                    plan.router
+                        .find(facts.authority, facts.path)
+                        .ok_or("no route leads from this host and path")?
+                        .pool
+                }
             };
             let mut key = Vec::new();
             let forward = &plan.pools[at].forward;

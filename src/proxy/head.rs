@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::rewrite::{FieldChanges, Rewrite};
 use crate::http1::{
     AnswerHead, Field, Framing, Known, RequestHead, Version, list_items, may_trail, write_address,
 };
@@ -26,13 +27,21 @@ pub struct Forwarding<'a> {
     pub via: Option<&'a [u8]>,
     /// The protocol that the client wants to change to, if that is allowed.
     pub upgrade: Option<&'a [u8]>,
+    /// What the route changes.
+    pub rewrite: Option<&'a Rewrite>,
 }
 
 /// Writes the head of the request as the backend sees it.
 pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
     out.extend_from_slice(head.method_name());
     out.push(b' ');
-    out.extend_from_slice(head.path());
+    let path = head.path();
+    let (first, second) = match forwarding.rewrite {
+        Some(rewrite) if path != b"*" => rewrite.path(path),
+        _ => (path, &b""[..]),
+    };
+    out.extend_from_slice(first);
+    out.extend_from_slice(second);
     if let Some(query) = head.query() {
         out.push(b'?');
         out.extend_from_slice(query);
@@ -43,7 +52,10 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     let named = NamedFields::of(head.names_fields, head.fields(), head.bytes());
     copy_lines(out, head.bytes(), head.fields(), |field| match field.known {
         Known::Other => {
-            named.contain(field, head.bytes()) || Known::is_imitated_by(field.name.of(head.bytes()))
+            let name = field.name.of(head.bytes());
+            named.contain(field, head.bytes())
+                || Known::is_imitated_by(name)
+                || forwarding.rewrite.is_some_and(|rewrite| rewrite.request.take_away(name))
         }
         // Ours are written below; a trusted proxy's are taken into them.
         Known::Host | Known::XForwardedFor | Known::XRequestId | Known::Via => true,
@@ -52,6 +64,9 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
         known => known.is_hop_by_hop(),
     });
     write_forwarding(out, head, forwarding);
+    if let Some(rewrite) = forwarding.rewrite {
+        out.extend_from_slice(rewrite.request.lines());
+    }
     if head.framing == Framing::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
@@ -130,12 +145,21 @@ pub struct ClientFraming {
 }
 
 /// Writes the head of the answer as the client sees it. `input` are the bytes that `answer` was parsed from.
-pub fn write_answer(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, client: ClientFraming) {
+pub fn write_answer(
+    out: &mut Vec<u8>,
+    input: &[u8],
+    answer: &AnswerHead,
+    client: ClientFraming,
+    changes: Option<&FieldChanges>,
+) {
     write_status(out, answer.status, answer.reason(input));
     let named = NamedFields::of(answer.names_fields, answer.fields(), input);
     let has_no_length = answer.is_interim() || answer.status == 204;
     let skip = |field: &Field| match field.known {
-        Known::Other => named.contain(field, input),
+        Known::Other => {
+            named.contain(field, input)
+                || changes.is_some_and(|changes| changes.take_away(field.name.of(input)))
+        }
         // RFC 9110 section 8.6: not in an answer that can't have a body. One length is written below.
         Known::ContentLength => has_no_length || matches!(client.body, Framing::Length(_)),
         known => known.is_hop_by_hop(),
@@ -149,6 +173,9 @@ pub fn write_answer(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, client
             out.extend_from_slice(field.value.of(input));
             out.extend_from_slice(b"\r\n");
         }
+    }
+    if let Some(changes) = changes {
+        out.extend_from_slice(changes.lines());
     }
     match client.body {
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -168,7 +195,7 @@ pub fn write_answer(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, client
 /// Writes the head of an answer that changes to this protocol.
 pub fn write_switch(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, protocol: &[u8]) {
     let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
-    write_answer(out, input, answer, client);
+    write_answer(out, input, answer, client, None);
     // In front of the empty line.
     out.truncate(out.len() - 2);
     write_upgrade(out, protocol);
@@ -272,6 +299,7 @@ mod tests {
             request_id: b"id",
             via: Some(b"ringway"),
             upgrade: None,
+            rewrite: None,
         };
         let mut out = Vec::new();
         write_request(&mut out, &head, &forwarding);
@@ -330,6 +358,7 @@ mod tests {
             input,
             &answer,
             ClientFraming { body, keep_alive: false, says_keep_alive: false },
+            None,
         );
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "HTTP/1.1 201 Made\r\nA: b\r\ncontent-length: 3\r\nconnection: close\r\n\r\n");

@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 pub use host::{HostPattern, HostPatternError};
 
-use super::key::host_of;
+use super::{key::host_of, rewrite::Rewrite};
 
 /// One route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub struct RoutePolicy {
     pub path_prefix: String,
     /// Index into `Config::pools`.
     pub pool: usize,
+    /// What it changes in messages.
+    pub rewrite: Rewrite,
+}
+
+/// Where a route leads.
+#[derive(Debug)]
+pub struct Destination {
+    /// Index of the pool.
+    pub pool: usize,
+    /// What is changed on the way. `None`: nothing.
+    pub rewrite: Option<Rewrite>,
 }
 
 /// The routes, arranged for matching.
@@ -30,14 +41,14 @@ pub struct Router {
     any: Prefixes,
 }
 
-/// Path prefixes and their pools, longest first.
-type Prefixes = Vec<(String, usize)>;
+/// Path prefixes and where they lead, longest first.
+type Prefixes = Vec<(String, Destination)>;
 
 impl Router {
     /// Arranges routes. No two of them have the same host and prefix.
     pub fn new(routes: Vec<RoutePolicy>) -> Router {
         let mut router = Router::default();
-        for RoutePolicy { host, path_prefix, pool } in routes {
+        for RoutePolicy { host, path_prefix, pool, rewrite } in routes {
             let prefixes = match host {
                 HostPattern::Any => &mut router.any,
                 HostPattern::Exact(host) => router.exact.entry(host).or_default(),
@@ -50,7 +61,8 @@ impl Router {
                     }
                 },
             };
-            prefixes.push((path_prefix, pool));
+            let rewrite = Some(rewrite).filter(|rewrite| !rewrite.is_empty());
+            prefixes.push((path_prefix, Destination { pool, rewrite }));
         }
         let longest_first =
             |prefixes: &mut Prefixes| prefixes.sort_by_key(|(prefix, _)| Reverse(prefix.len()));
@@ -61,29 +73,29 @@ impl Router {
         router
     }
 
-    /// The pool for this authority and path: the most specific host that has a matching prefix, and there the longest one.
-    pub fn pool(&self, authority: &[u8], path: &[u8]) -> Option<usize> {
+    /// Where this authority and path lead: the most specific host that has a matching prefix, and there the longest one.
+    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&Destination> {
         if !(self.exact.is_empty() && self.suffixes.is_empty()) {
             let host = host_of(authority);
             let host = host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase();
             let host = String::from_utf8_lossy(&host);
-            if let Some(pool) = self.exact.get(&*host).and_then(|prefixes| longest(prefixes, path)) {
-                return Some(pool);
+            if let Some(found) = self.exact.get(&*host).and_then(|prefixes| longest(prefixes, path)) {
+                return Some(found);
             }
             let below = self
                 .suffixes
                 .iter()
                 .filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str()));
-            if let Some(pool) = below.into_iter().find_map(|(_, prefixes)| longest(prefixes, path)) {
-                return Some(pool);
+            if let Some(found) = below.into_iter().find_map(|(_, prefixes)| longest(prefixes, path)) {
+                return Some(found);
             }
         }
         longest(&self.any, path)
     }
 }
 
-fn longest(prefixes: &Prefixes, path: &[u8]) -> Option<usize> {
-    prefixes.iter().find(|(prefix, _)| covers(prefix.as_bytes(), path)).map(|(_, pool)| *pool)
+fn longest<'a>(prefixes: &'a Prefixes, path: &[u8]) -> Option<&'a Destination> {
+    prefixes.iter().find(|(prefix, _)| covers(prefix.as_bytes(), path)).map(|(_, found)| found)
 }
 
 /// Whole segments: `/img` covers `/img` and `/img/a`, not `/imgs`.
@@ -104,6 +116,7 @@ mod tests {
             host: host.parse().unwrap(),
             path_prefix: prefix.into(),
             pool,
+            rewrite: Rewrite::default(),
         };
         let router = Router::new(vec![
             route("*", "/", 0),
@@ -113,7 +126,7 @@ mod tests {
             route("*.b.example.org", "/", 4),
             route("*", "/img/big", 5),
         ]);
-        let pool = |host: &str, path: &str| router.pool(host.as_bytes(), path.as_bytes());
+        let pool = |host: &str, path: &str| Some(router.find(host.as_bytes(), path.as_bytes())?.pool);
         assert_eq!(pool("other", "/img/x"), Some(1));
         assert_eq!(pool("other", "/imgs"), Some(0));
         assert_eq!(pool("other", "/img/big/x"), Some(5));
@@ -122,6 +135,6 @@ mod tests {
         assert_eq!(pool("x.b.example.org", "/img"), Some(4));
         assert_eq!(pool("example.org", "/"), Some(0));
         assert_eq!(pool("", "*"), Some(0));
-        assert_eq!(Router::new(vec![route("a", "/x", 0)]).pool(b"a", b"/y"), None);
+        assert!(Router::new(vec![route("a", "/x", 0)]).find(b"a", b"/y").is_none());
     }
 }

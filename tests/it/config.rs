@@ -193,8 +193,12 @@ fn keys_with_values(text: &str) -> Vec<(String, String)> {
         // An optional table is indented behind its mark of a comment.
         let line = line.strip_prefix("#   ").unwrap_or(line);
         let bare = line.strip_prefix("# ").unwrap_or(line);
-        let path =
-            |header: &str| header.replace("pools.cache", "pools.NAME").replace("listeners.", "listeners[].");
+        let path = |header: &str| {
+            header
+                .replace("pools.cache", "pools.NAME")
+                .replace("listeners.", "listeners[].")
+                .replace("routes.", "routes[].")
+        };
         if let Some(header) = line.strip_prefix("[[").and_then(|rest| rest.strip_suffix("]]")) {
             table = format!("{}[]", path(header));
         } else if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -22,6 +22,7 @@ mod limits;
 mod metrics;
 mod preface;
 mod repeats;
+mod rewrite;
 mod ring;
 mod tidy;
 mod tls;

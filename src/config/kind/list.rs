@@ -219,11 +219,95 @@ impl Kind for Status {
     }
 }
 
-/// Headers that a probe sends.
-pub(in crate::config) struct Headers;
+/// Headers with their values.
+pub(in crate::config) struct Headers {
+    /// Those that are decided on elsewhere (RFC 9112 section 6, RFC 9110 section 7.6.1).
+    pub(in crate::config) own: &'static [&'static str],
+    /// By whom.
+    pub(in crate::config) whose: &'static str,
+}
 
-/// Headers that the probe's own request decides on (RFC 9112 section 6, RFC 9110 section 7.6.1).
-const OWN_HEADERS: [&str; 5] = ["host", "connection", "content-length", "transfer-encoding", "upgrade"];
+/// What a probe decides on.
+pub(in crate::config) const OWN_PROBE_HEADERS: &[&str] =
+    &["host", "connection", "content-length", "transfer-encoding", "upgrade"];
+
+/// What forwarding decides on in requests.
+pub(in crate::config) const OWN_REQUEST_HEADERS: &[&str] = &[
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+    "trailer",
+    "keep-alive",
+    "expect",
+    "proxy-connection",
+    "proxy-authorization",
+    "http2-settings",
+    "via",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// What forwarding decides on in answers.
+pub(in crate::config) const OWN_RESPONSE_HEADERS: &[&str] = &[
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+    "trailer",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+];
+
+/// The name of a header.
+pub(in crate::config) struct HeaderName {
+    /// Those that are decided on elsewhere.
+    pub(in crate::config) own: &'static [&'static str],
+}
+
+impl Kind for HeaderName {
+    type Value = String;
+
+    fn noun(&self) -> String {
+        "a header's name".into()
+    }
+
+    fn schema(&self) -> Value {
+        json!({ "type": "string", "pattern": format!("^{}+$", text::TOKEN) })
+    }
+
+    fn literal(&self, value: &String) -> String {
+        string(value)
+    }
+
+    fn read(&self, raw: &Raw<'_>, spot: &mut Spot<'_>) -> Option<String> {
+        let DeValue::String(name) = raw.get_ref() else {
+            spot.wrong_type(
+                raw,
+                "made of strings",
+                Some("write names in quotes, for example \"server\"".into()),
+            );
+            return None;
+        };
+        let name = name.to_ascii_lowercase();
+        if let Some(fault) = text::not_token(&name) {
+            spot.malformed(raw.span(), &format!("no header name: {fault}"), "write for example \"server\"");
+        } else if self.own.contains(&name.as_str()) {
+            spot.malformed(raw.span(), &format!("`{name}` is set by Ringway itself"), "leave it out");
+        } else {
+            return Some(name);
+        }
+        None
+    }
+}
 
 impl Kind for Headers {
     type Value = BTreeMap<String, String>;
@@ -263,12 +347,13 @@ impl Kind for Headers {
                     "write for example \"accept\"",
                 );
                 sound = false;
-            } else if OWN_HEADERS.contains(&name.as_str()) {
+            } else if self.own.contains(&name.as_str()) {
                 let help = match name.as_str() {
-                    "host" => "write it as `host` of the health check",
+                    "host" if self.own == OWN_PROBE_HEADERS => "write it as `host` of the health check",
+                    "host" => "see `host_header` of the pool",
                     _ => "leave it out",
                 };
-                spot.malformed(key.span(), &format!("`{name}` is set by the probe itself"), help);
+                spot.malformed(key.span(), &format!("`{name}` is set by {} itself", self.whose), help);
                 sound = false;
             }
             let DeValue::String(content) = value.get_ref() else {

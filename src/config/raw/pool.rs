@@ -7,7 +7,7 @@ use crate::{
         finding::Span,
         kind::{
             Choice, Flag, Integer, Kind, Share,
-            list::{Headers, KeySource, List, NonEmpty, Status},
+            list::{Headers, KeySource, List, NonEmpty, OWN_PROBE_HEADERS, Status},
             measure::{Decimal, Size, Time},
             text,
         },
@@ -328,7 +328,8 @@ fn http_health(section: &mut Section<'_>) -> HttpHealth {
     let path = section.key("path", text::probe_path(), "/".to_owned(), doc).value;
     let doc = "The probe's `Host` header; empty for the backend's address.";
     let host = section.key("host", text::OrEmpty(text::authority()), None, doc).value;
-    let headers = section.key("headers", Headers, BTreeMap::new(), "Further headers of the probe.").value;
+    let kind = Headers { own: OWN_PROBE_HEADERS, whose: "the probe" };
+    let headers = section.key("headers", kind, BTreeMap::new(), "Further headers of the probe.").value;
     let doc = "The status codes of a backend that is up: codes and ranges.";
     let kind = NonEmpty::of(Status, "[\"200-399\"]");
     let status = section.key("status", kind, vec![200..=399], doc).value;

@@ -1,0 +1,166 @@
+//! What a route changes in messages on their way: the beginning of the path, and header fields.
+//!
+//! Owns these changes, made ready when the configuration is read. Fields that say how a message is framed or who it is from are not among
+//! them: the configuration refuses those. Never changes what a request is routed by: the key and the route see it as it came.
+
+use std::collections::BTreeMap;
+
+/// All that one route changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The path's beginning, in whole segments and without a final slash, and what stands in its place.
+    pub prefix: Option<(String, String)>,
+    /// In requests.
+    pub request: FieldChanges,
+    /// In final answers of backends.
+    pub response: FieldChanges,
+}
+
+impl Rewrite {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Rewrite::default()
+    }
+
+    /// The path as the backend sees it, in up to two parts. It has been matched by the route's prefix.
+    pub(super) fn path<'a>(&'a self, path: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let Some((from, to)) = &self.prefix else { return (path, b"") };
+        let Some(rest) = path.strip_prefix(from.as_bytes()) else { return (path, b"") };
+        match (to.as_bytes(), rest) {
+            (b"", b"") => (b"/", b""),
+            (to, rest) => (to, rest),
+        }
+    }
+
+    /// Whether the path may be changed. With dot segments (RFC 3986 section 5.2.4), written plainly or encoded, what the backend makes of
+    /// it need not begin with what it was given: such a path was matched by one prefix and would be served as another.
+    pub(super) fn takes(&self, path: &[u8]) -> bool {
+        self.prefix.is_none() || !has_dot_segments(path)
+    }
+}
+
+/// Whether a segment is `.` or `..`, for readers who decode, and for those to whom `%2f`, `\` and `%5c` separate segments too.
+fn has_dot_segments(path: &[u8]) -> bool {
+    // How many dots the segment has so far. `None`: it has something else.
+    let mut dots = Some(0);
+    let mut rest = path;
+    loop {
+        let (is_end, after) = match rest {
+            [] => (true, rest),
+            [b'/' | b'\\', after @ ..]
+            | [b'%', b'2', b'f' | b'F', after @ ..]
+            | [b'%', b'5', b'c' | b'C', after @ ..] => (true, after),
+            [b'.', after @ ..] | [b'%', b'2', b'e' | b'E', after @ ..] => {
+                dots = dots.map(|dots| dots + 1);
+                (false, after)
+            }
+            [_, after @ ..] => {
+                dots = None;
+                (false, after)
+            }
+        };
+        if is_end {
+            if matches!(dots, Some(1 | 2)) {
+                return true;
+            }
+            dots = Some(0);
+        }
+        if rest.is_empty() {
+            return false;
+        }
+        rest = after;
+    }
+}
+
+/// Changes of header fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldChanges {
+    /// Names of those that are taken away, in lower case.
+    gone: Vec<String>,
+    /// The lines that are added.
+    lines: Vec<u8>,
+}
+
+impl FieldChanges {
+    /// Sets fields in the place of all of their name, adds fields, and removes some. Names are in lower case.
+    pub fn new(
+        set: &BTreeMap<String, String>,
+        add: &BTreeMap<String, String>,
+        remove: &[String],
+    ) -> FieldChanges {
+        let gone = set.keys().chain(remove).cloned().collect();
+        let mut lines = Vec::new();
+        for (name, value) in set.iter().chain(add) {
+            lines.extend_from_slice(name.as_bytes());
+            lines.extend_from_slice(b": ");
+            lines.extend_from_slice(value.as_bytes());
+            lines.extend_from_slice(b"\r\n");
+        }
+        FieldChanges { gone, lines }
+    }
+
+    /// Whether fields of this name go.
+    pub(super) fn take_away(&self, name: &[u8]) -> bool {
+        self.gone.iter().any(|gone| name.eq_ignore_ascii_case(gone.as_bytes()))
+    }
+
+    /// What is added.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_replaced_in_whole_segments() {
+        let changed = |from: &str, to: &str, path: &str| {
+            let rewrite = Rewrite { prefix: Some((from.into(), to.into())), ..Rewrite::default() };
+            let (first, second) = rewrite.path(path.as_bytes());
+            String::from_utf8([first, second].concat()).unwrap()
+        };
+        assert_eq!(changed("/api", "", "/api/v1"), "/v1");
+        assert_eq!(changed("/api", "", "/api"), "/");
+        assert_eq!(changed("/api", "", "/api/"), "/");
+        assert_eq!(changed("/api", "/x/y", "/api"), "/x/y");
+        assert_eq!(changed("/api", "/x/y", "/api/%2Fz"), "/x/y/%2Fz");
+        assert_eq!(changed("", "/x", "/z"), "/x/z");
+        // Not a path.
+        assert_eq!(changed("", "/x", "*"), "/x*");
+    }
+
+    #[test]
+    fn dot_segments_are_seen_in_every_dress() {
+        let rewrite = Rewrite { prefix: Some(("/api".into(), "/x".into())), ..Rewrite::default() };
+        for path in [
+            "/api/..",
+            "/api/../admin",
+            "/api/./x",
+            "/api/.",
+            "/api/%2e%2E/x",
+            "/api/.%2e/x",
+            "/api/a%2f../x",
+            "/api/a%2F%2e%2e",
+            "/api/..%2fx",
+            "/api/..\\x",
+            "/api/x%5c..%5Cy",
+        ] {
+            assert!(!rewrite.takes(path.as_bytes()), "{path}");
+        }
+        for path in [
+            "/api/...",
+            "/api/..a",
+            "/api/a..",
+            "/api/.a/b.",
+            "/api/%2e%2e%2e",
+            "/api/%41..",
+            "/api//x",
+            "/api/a%2fb",
+        ] {
+            assert!(rewrite.takes(path.as_bytes()), "{path}");
+        }
+        assert!(Rewrite::default().takes(b"/a/../b"));
+    }
+}
