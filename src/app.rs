@@ -19,7 +19,7 @@ use crate::{
     endpoint::Endpoint,
     fleet::{self, Fleet, Thresholds, View},
     proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
-    server::{Admission, Entrance, Listener, ListenerPolicy, Phase, ServerPolicy, Worker},
+    server::{Admission, Doorway, Entrance, Listener, ListenerPolicy, Phase, ServerPolicy, Worker},
     tally::{ListenerCells, WorkerCells},
     telemetry::{
         access::{AccessLog, AccessWriter},
@@ -273,8 +273,12 @@ fn start_workers(
     entrances: Vec<Entrance>,
 ) -> io::Result<Workers> {
     let client = Arc::new(config.client.clone());
-    let preface_from: Arc<[_]> =
-        config.listeners.iter().map(|listener| listener.preface_from.clone()).collect();
+    let doorway = |(listener, tls): (&ListenerPolicy, &Option<Arc<ListenerTls>>)| Doorway {
+        preface_from: listener.preface_from.clone(),
+        tls: tls.clone(),
+        redirect: listener.redirect,
+    };
+    let doorways: Arc<[Doorway]> = config.listeners.iter().zip(&**tls).map(doorway).collect();
     let (alive, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((number, cells), entrance) in cells.iter().enumerate().zip(entrances) {
@@ -284,8 +288,7 @@ fn start_workers(
             number,
             gateway,
             client.clone(),
-            preface_from.clone(),
-            tls.clone(),
+            doorways.clone(),
             phase.clone(),
             entrance,
         )?);

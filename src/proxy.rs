@@ -10,6 +10,7 @@ pub mod explain;
 pub mod head;
 pub mod key;
 pub mod policy;
+pub mod refuse;
 pub mod repeat;
 pub mod rewrite;
 pub mod route;

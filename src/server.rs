@@ -9,7 +9,7 @@ mod gate;
 mod listen;
 mod worker;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -19,7 +19,10 @@ pub use admission::Admission;
 pub use listen::Listener;
 pub use worker::Worker;
 
-use crate::{endpoint::Endpoint, tls::TlsPolicy};
+use crate::{
+    endpoint::Endpoint,
+    tls::{ListenerTls, TlsPolicy},
+};
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,19 @@ pub struct ListenerPolicy {
     pub preface_from: Vec<IpNet>,
     /// How it speaks TLS. `None`: it does not.
     pub tls: Option<TlsPolicy>,
+    /// It sends its clients to the listener that speaks TLS on this port. `None`: it serves them.
+    pub redirect: Option<u16>,
+}
+
+/// What a listener does with a connection before and beside its requests.
+#[derive(Debug)]
+pub struct Doorway {
+    /// Whose connections begin with the PROXY protocol.
+    pub preface_from: Vec<IpNet>,
+    /// Its TLS, where it has it.
+    pub tls: Option<Arc<ListenerTls>>,
+    /// Where it sends its clients, if it does nothing else.
+    pub redirect: Option<u16>,
 }
 
 /// How the process runs and ends.

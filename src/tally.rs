@@ -150,6 +150,8 @@ reasons! {
     Refusal {
         /// 400: not a request, or one that can be read in two ways.
         Malformed = "malformed",
+        /// 308: this listener only says that another one speaks TLS.
+        Redirected = "redirected",
         /// 400: no key where the pool requires one.
         NoKey = "no_key",
         /// 400: the path has dot segments, and the route changes its beginning.
@@ -185,6 +187,7 @@ impl Refusal {
     /// The status code.
     pub fn status(self) -> u16 {
         match self {
+            Refusal::Redirected => 308,
             Refusal::Malformed | Refusal::NoKey | Refusal::DotSegments => 400,
             Refusal::NoRoute => 404,
             Refusal::Method => 405,

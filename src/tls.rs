@@ -11,7 +11,7 @@ mod watch;
 use std::{fmt, path::PathBuf, time::Duration};
 
 pub use backend::{BackendTls, BackendTlsPolicy};
-pub use certificate::{Certificate, CertificateProblem};
+pub use certificate::{Certificate, CertificateProblem, subject_of};
 pub use listener::{ListenerTls, TlsProblem};
 pub use watch::CertificateWatch;
 

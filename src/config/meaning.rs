@@ -53,6 +53,7 @@ pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
                 address: listener.address.value,
                 mode: listener.mode.value,
                 preface_from: listener.preface_from.value,
+                redirect: Some(listener.redirect.value).filter(|port| *port > 0),
                 tls: listener.tls.map(tls),
             })
             .collect(),
@@ -127,6 +128,14 @@ fn secured(listener: &Listener, findings: &mut Findings) {
         findings.push(Draft::new(Code::NoEffect, at, message).help("it is for Unix sockets: remove it"));
     }
     let Some(tls) = &listener.tls else { return };
+    if let Some(at) = listener.redirect.at.clone().filter(|_| listener.redirect.value > 0) {
+        let message = format!("{} speaks TLS and would send clients away to TLS", listener.address.value);
+        findings.push(
+            Draft::new(Code::NoEffect, at, message)
+                .also(tls.at.clone(), "TLS")
+                .help("`redirect_to_https` is for the listener that does not speak it"),
+        );
+    }
     if is_unix {
         let message = format!("{} cannot speak TLS", listener.address.value);
         let draft = Draft::new(Code::NotForUnix, tls.at.clone(), message);

@@ -50,6 +50,7 @@ pub(super) struct Listener {
     pub(super) address: Located<Endpoint>,
     pub(super) mode: Located<u32>,
     pub(super) preface_from: Located<Vec<IpNet>>,
+    pub(super) redirect: Located<u16>,
     pub(super) tls: Option<Tls>,
     /// The address if no name is written.
     pub(super) name: Located<String>,
@@ -154,12 +155,15 @@ fn listener(section: &mut Section<'_>) -> Option<Listener> {
     let doc = "Networks and addresses of balancers in front whose connections begin with the PROXY protocol, version 1 or 2: from there it is \
                required and believed, from elsewhere it is not understood.";
     let preface_from = section.key("proxy_protocol_from", List(text::network()), vec![], doc);
+    let doc = "The port of the listener that speaks TLS: this one then answers every request with a redirect to it; 0 means that it serves \
+               requests itself.";
+    let redirect = section.key("redirect_to_https", Integer::new(0, 65_535), 0, doc);
     let doc = "The listener speaks TLS.";
     let tls = section.optional_table("tls", doc, tls);
     let address = address?;
     let name = name.unwrap_or_else(|| Located { value: address.value.to_string(), at: None, sound: true });
     section.record("name", text::name().literal(&name.value));
-    Some(Listener { address, mode, preface_from, tls, name })
+    Some(Listener { address, mode, preface_from, redirect, tls, name })
 }
 
 fn tls(section: &mut Section<'_>) -> Tls {

@@ -104,6 +104,8 @@ known! {
     XForwardedPort = "x-forwarded-port",
     /// De facto standard.
     XRealIp = "x-real-ip",
+    /// Ours: the subject of the client's certificate.
+    XClientCertSubject = "x-client-cert-subject",
     /// De facto standard.
     XRequestId = "x-request-id",
 }

@@ -109,6 +109,12 @@ impl Stream {
         })
     }
 
+    /// The certificate that the other end has shown, as DER.
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        let Stream::Secure(session) = self else { return None };
+        session.look(|_, session| Some(session.peer_certificates()?.first()?.to_vec()))
+    }
+
     /// The other end's address and our own. `None`: they have none.
     pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         let of = |socket: &TcpStream| Some((socket.peer_addr().ok()?, socket.local_addr().ok()?));

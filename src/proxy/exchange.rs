@@ -4,7 +4,7 @@
 
 use std::{
     net::IpAddr,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -16,15 +16,15 @@ use super::{
     key::{Facts, Fields, OnMissingKey},
     policy::HostHeader,
     record::{Ended, Record, Routed},
+    refuse::{redirect, refuse},
     repeat::may_repeat,
     request_body::{BodyFault, RequestBody},
     rewrite::Rewrite,
     send::ClientFault,
-    waits::{Slow, Waits},
 };
 use crate::{
     fleet::{MemberView, View},
-    http1::{Method, RequestHead, Version, write_address},
+    http1::{Known, RequestHead, write_address},
     io::{Buffer, Deadline, Stream},
     preface::Ends,
     ring::{MemberIndex, Place},
@@ -42,28 +42,43 @@ pub struct ClientEnd {
     pub timer: Deadline,
     /// The connection's other end, or whom a balancer named as such; loopback for a client on a Unix socket.
     pub peer: IpAddr,
-    /// Both ends, if a balancer named them.
-    ends: Option<Ends>,
+    /// What was said about the client before its first request. On the heap, as most have nothing.
+    told: Option<Box<Told>>,
+    /// The port of the listener that speaks TLS, if this one only says so.
+    pub redirect: Option<u16>,
     /// Time without a byte passing in a body, in either direction.
     pub idle_body_timeout: Duration,
 }
 
+/// What is known about a client before its first request.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Both ends of its connection, if a balancer named them.
+    pub ends: Option<Ends>,
+    /// The subject of its certificate, in printable ASCII.
+    pub subject: Option<String>,
+}
+
 impl ClientEnd {
     /// The end of a connection that nothing has been read from.
-    pub fn new(stream: Stream, peer: IpAddr, ends: Option<Ends>, idle_body_timeout: Duration) -> ClientEnd {
+    pub fn new(stream: Stream, peer: IpAddr, told: Told, idle_body_timeout: Duration) -> ClientEnd {
+        let is_something = told.ends.is_some() || told.subject.is_some();
+        let told = is_something.then(|| Box::new(told));
         ClientEnd {
             stream,
             input: Buffer::default(),
             timer: Deadline::default(),
             peer,
-            ends,
+            told,
+            redirect: None,
             idle_body_timeout,
         }
     }
 
     /// Both ends of the client's connection, as far as they have addresses.
     pub(super) fn ends(&self) -> Option<Ends> {
-        self.ends.or_else(|| self.stream.ends().map(|(source, destination)| Ends { source, destination }))
+        let told = self.told.as_ref().and_then(|told| told.ends);
+        told.or_else(|| self.stream.ends().map(|(source, destination)| Ends { source, destination }))
     }
 }
 
@@ -101,6 +116,13 @@ pub async fn exchange(
         sent: 0,
         attempts: 0,
     };
+    if let Some(port) = client.redirect
+        && !client.stream.is_secure()
+        && !(trusted && head.values(Known::XForwardedProto).any(|proto| proto.eq_ignore_ascii_case(b"https")))
+    {
+        let mut body = RequestBody::new(head.framing, 0, None);
+        return redirect(client, &mut record, &mut body, port).await;
+    }
     let Some(destination) = gateway.plan.router.find(head.authority(), head.path()) else {
         let mut body = RequestBody::new(head.framing, 0, None);
         return refuse(client, &mut record, &mut body, Refusal::NoRoute).await;
@@ -290,6 +312,7 @@ fn write_head(
         host: host.as_deref().map(str::as_bytes),
         request_id: record.request_id,
         via: gateway.plan.via.as_deref().map(str::as_bytes),
+        subject: client.told.as_ref().and_then(|told| told.subject.as_deref()),
         upgrade,
         rewrite: way.rewrite,
     };
@@ -313,107 +336,6 @@ fn refusal_for(failed: Option<AttemptEnd>) -> Refusal {
         Some(AttemptEnd::Timeout | AttemptEnd::ConnectTimeout) => Refusal::BackendTimeout,
         Some(AttemptEnd::Protocol) => Refusal::BackendProtocol,
         Some(_) => Refusal::BackendBroken,
-    }
-}
-
-/// Answers in the backend's place.
-async fn refuse(
-    client: &mut ClientEnd,
-    record: &mut Record<'_>,
-    body: &mut RequestBody,
-    refusal: Refusal,
-) -> After {
-    // Rare, and so on the heap: the exchanges that are answered do not carry room for it.
-    Box::pin(answer_instead(client, record, body, refusal)).await
-}
-
-async fn answer_instead(
-    client: &mut ClientEnd,
-    record: &mut Record<'_>,
-    body: &mut RequestBody,
-    refusal: Refusal,
-) -> After {
-    record.ended = Ended::Refused(refusal);
-    let head = record.head;
-    // What is at hand of the body is thrown away; if that was all of it, the connection can go on.
-    let mut sink = Vec::new();
-    let in_frame = !matches!(refusal, Refusal::Malformed | Refusal::BodyTooLarge | Refusal::RequestTimeout)
-        && body.take(&mut client.input, &mut sink).is_ok();
-    let whole = in_frame && body.is_over();
-    let keep_alive = whole && head.keep_alive && !record.gateway.draining.get();
-    let mut out = record.gateway.buffers.output();
-    let connection = match keep_alive {
-        true if head.version == Version::Http10 => "connection: keep-alive\r\n",
-        true => "",
-        false => "connection: close\r\n",
-    };
-    write_refusal(&mut out, refusal, record.request_id, head.method == Method::Head, connection);
-    let written = write_bounded(client, &out).await;
-    record.gateway.buffers.recycle(out);
-    match (written, keep_alive) {
-        (false, _) => After::Close,
-        (true, true) => After::Next,
-        (true, false) if whole => After::Close,
-        (true, false) => After::Linger,
-    }
-}
-
-/// Writes to the client, with its patience as the bound. Whether all of it was taken.
-pub async fn write_bounded(client: &mut ClientEnd, bytes: &[u8]) -> bool {
-    let waits = Waits::default();
-    let limit = client.idle_body_timeout;
-    let write = waits.write_all(Slow::ClientTakes, limit, &mut client.stream, bytes);
-    matches!(client.timer.within(limit, write).await, Some(Ok(())))
-}
-
-/// Writes an answer of our own: the status, what to do, which request it was, and nothing about the inside. `connection` is the
-/// line about the connection's future, if there is one.
-pub fn write_refusal(
-    out: &mut Vec<u8>,
-    refusal: Refusal,
-    request_id: &[u8],
-    head_only: bool,
-    connection: &str,
-) {
-    let (phrase, remedy) = phrases(refusal);
-    let status = refusal.status();
-    let id = String::from_utf8_lossy(request_id);
-    let body = format!("{status} {phrase}: {remedy}\nrequest {id}\n");
-    let extra = match refusal {
-        Refusal::NoBackend => "retry-after: 1\r\n",
-        Refusal::Method => "allow: GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH\r\n",
-        _ => "",
-    };
-    let length = body.len();
-    // RFC 9110 section 6.6.1: whoever makes an answer dates it.
-    let date = httpdate::HttpDate::from(SystemTime::now());
-    let head = format!(
-        "HTTP/1.1 {status} {phrase}\r\ndate: {date}\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {length}\r\ncache-control: no-store\r\nx-request-id: {id}\r\n{extra}{connection}\r\n"
-    );
-    out.extend_from_slice(head.as_bytes());
-    if !head_only {
-        out.extend_from_slice(body.as_bytes());
-    }
-}
-
-fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
-    match refusal {
-        Refusal::Malformed => ("Bad Request", "the request is not valid HTTP/1.1"),
-        Refusal::DotSegments => ("Bad Request", "`.` and `..` are not taken as segments of this path"),
-        Refusal::NoKey => ("Bad Request", "the request lacks what decides where it goes"),
-        Refusal::NoRoute => ("Not Found", "nothing is served under this host and path"),
-        Refusal::Method => ("Method Not Allowed", "this method is not forwarded"),
-        Refusal::RequestTimeout => ("Request Timeout", "the request came too slowly"),
-        Refusal::BodyTooLarge => ("Content Too Large", "the request body is over the limit"),
-        Refusal::TargetTooLong => ("URI Too Long", "the request target is over the limit"),
-        Refusal::HeadTooLarge => ("Request Header Fields Too Large", "the request head is over the limit"),
-        Refusal::TransferCoding => ("Not Implemented", "the only transfer coding is chunked"),
-        Refusal::BackendBroken => ("Bad Gateway", "the answer could not be had"),
-        Refusal::BackendProtocol => ("Bad Gateway", "the answer could not be understood"),
-        Refusal::NoBackend => ("Service Unavailable", "try again shortly"),
-        Refusal::BackendTimeout => ("Gateway Timeout", "the answer did not come in time"),
-        Refusal::Version => ("HTTP Version Not Supported", "HTTP/1.0 and HTTP/1.1 are"),
     }
 }
 

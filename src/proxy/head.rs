@@ -25,6 +25,8 @@ pub struct Forwarding<'a> {
     pub request_id: &'a [u8],
     /// The pseudonym in `Via`.
     pub via: Option<&'a [u8]>,
+    /// The subject of the client's certificate.
+    pub subject: Option<&'a str>,
     /// The protocol that the client wants to change to, if that is allowed.
     pub upgrade: Option<&'a [u8]>,
     /// What the route changes.
@@ -59,6 +61,7 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
         }
         // Ours are written below; a trusted proxy's are taken into them.
         Known::Host | Known::XForwardedFor | Known::XRequestId | Known::Via => true,
+        Known::XClientCertSubject => !forwarding.trusted || forwarding.subject.is_some(),
         Known::Forwarded | Known::XForwardedPort | Known::XRealIp => !forwarding.trusted,
         Known::XForwardedProto | Known::XForwardedHost => !forwarding.trusted,
         known => known.is_hop_by_hop(),
@@ -103,6 +106,11 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     out.extend_from_slice(b"x-request-id: ");
     out.extend_from_slice(forwarding.request_id);
     out.extend_from_slice(b"\r\n");
+    if let Some(subject) = forwarding.subject {
+        out.extend_from_slice(b"x-client-cert-subject: ");
+        out.extend_from_slice(subject.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     // RFC 9110 section 7.6.3: a gateway adds itself to the Via of a request.
     let before = head.values(Known::Via).filter(|value| !value.is_empty());
     let mut vias = before.peekable();
@@ -298,6 +306,7 @@ mod tests {
             host: None,
             request_id: b"id",
             via: Some(b"ringway"),
+            subject: None,
             upgrade: None,
             rewrite: None,
         };

@@ -19,21 +19,24 @@ use crate::{
     io::{Secure, Stream},
     limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, TLS_GOODBYE},
     preface::{self, Preface},
-    proxy::exchange::{After, ClientEnd, RequestId, exchange, write_bounded, write_refusal},
+    proxy::{
+        exchange::{After, ClientEnd, RequestId, Told, exchange},
+        refuse::{write_bounded, write_refusal},
+    },
     tally::{HandshakeEnd, Refusal},
-    tls::ListenerTls,
+    tls::{ListenerTls, subject_of},
 };
 
 /// Serves a connection to its end.
 pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr, mut permit: Permit) {
     let listener = permit.listener();
-    let mut ends = None;
+    let mut told = Told::default();
     if house.begins_with_preface(listener, peer) {
         match Box::pin(preface(&house, &mut stream)).await {
             None => return,
-            Some(Preface::Of(told)) => {
-                peer = told.source.ip().to_canonical();
-                ends = Some(told);
+            Some(Preface::Of(named)) => {
+                peer = named.source.ip().to_canonical();
+                told.ends = Some(named);
             }
             Some(_) => {}
         }
@@ -42,7 +45,9 @@ pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr
         }
     }
     let Some(stream) = secured(&house, stream, listener).await else { return };
-    let mut client = ClientEnd::new(stream, peer, ends, house.policy.idle_body_timeout);
+    told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
+    let mut client = ClientEnd::new(stream, peer, told, house.policy.idle_body_timeout);
+    client.redirect = house.doorways[listener].redirect;
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
     let mut patience = house.policy.request_head_timeout;
@@ -100,7 +105,7 @@ async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
 
 /// The stream after the handshake, if the listener wants one. `None`: it did not come about.
 async fn secured(house: &House, stream: Stream, listener: usize) -> Option<Stream> {
-    let Some(tls) = &house.tls[listener] else { return Some(stream) };
+    let Some(tls) = &house.doorways[listener].tls else { return Some(stream) };
     // On the heap while it lasts.
     Box::pin(handshake(house, stream, tls)).await
 }

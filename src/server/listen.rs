@@ -211,7 +211,14 @@ mod tests {
     use super::*;
 
     fn policy(address: Endpoint) -> ListenerPolicy {
-        ListenerPolicy { name: "a".into(), address, mode: 0o600, preface_from: vec![], tls: None }
+        ListenerPolicy {
+            name: "a".into(),
+            address,
+            mode: 0o600,
+            preface_from: vec![],
+            tls: None,
+            redirect: None,
+        }
     }
 
     #[test]

@@ -14,14 +14,13 @@ use std::{
     time::Instant,
 };
 
-use ipnet::IpNet;
 use tokio::{
     runtime::LocalRuntime,
     sync::{Semaphore, watch},
 };
 
 use super::{
-    ClientPolicy, Phase,
+    ClientPolicy, Doorway, Phase,
     accept::{Accepted, Entrance},
     admission::Permit,
     connection,
@@ -31,7 +30,6 @@ use crate::{
     io::Stream,
     limits::{HANDSHAKES, SWEEP},
     proxy::Gateway,
-    tls::ListenerTls,
 };
 
 /// A running worker.
@@ -45,10 +43,8 @@ pub struct Worker {
 pub(super) struct House {
     pub(super) gateway: Gateway,
     pub(super) policy: Arc<ClientPolicy>,
-    /// Whose connections begin with the PROXY protocol, for each listener.
-    pub(super) preface_from: Arc<[Vec<IpNet>]>,
-    /// The TLS of each listener, where it has one.
-    pub(super) tls: Arc<[Option<Arc<ListenerTls>>]>,
+    /// What each listener does with a connection.
+    pub(super) doorways: Arc<[Doorway]>,
     /// Room for handshakes.
     pub(super) handshakes: Semaphore,
     /// Which requests begin, and when.
@@ -64,7 +60,7 @@ impl House {
     /// Whether what comes from there begins with the PROXY protocol.
     pub(super) fn begins_with_preface(&self, listener: usize, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.preface_from[listener].iter().any(|network| network.contains(&peer))
+        self.doorways[listener].preface_from.iter().any(|network| network.contains(&peer))
     }
 
     /// A number for a connection.
@@ -105,8 +101,7 @@ impl Worker {
         number: usize,
         gateway: impl FnOnce() -> (Gateway, T) + Send + 'static,
         policy: Arc<ClientPolicy>,
-        preface_from: Arc<[Vec<IpNet>]>,
-        tls: Arc<[Option<Arc<ListenerTls>>]>,
+        doorways: Arc<[Doorway]>,
         phase: watch::Receiver<Phase>,
         entrance: Entrance,
     ) -> io::Result<Worker> {
@@ -124,8 +119,7 @@ impl Worker {
             let house = Rc::new(House {
                 gateway,
                 policy,
-                preface_from,
-                tls,
+                doorways,
                 handshakes: Semaphore::new(HANDSHAKES),
                 gate: Gate::default(),
                 draining_since: Cell::new(None),

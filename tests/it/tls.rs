@@ -199,7 +199,12 @@ async fn clients_show_certificates_where_they_must() {
     let origin = Origin::named("one").await;
     let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
     let ca = folder.file("ca.pem", &authority.pem);
-    let (own, foreign) = (authority.sign(&["client.example"]), stranger.sign(&["client.example"]));
+    let named = |params: &mut rcgen::CertificateParams| {
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "client \"1\" ü");
+    };
+    let (own, foreign) =
+        (authority.sign_with(&["client.example"], named), stranger.sign(&["client.example"]));
     for (asked, cases) in [
         ("required", [(None, false), (Some(&own), true), (Some(&foreign), false)]),
         ("optional", [(None, true), (Some(&own), true), (Some(&foreign), false)]),
@@ -212,8 +217,13 @@ async fn clients_show_certificates_where_they_must() {
         for (shown, wanted) in cases {
             let relay = through(&proxy, authority.client(shown), "a.example").await;
             let mut client = Client::connect(relay.address).await;
-            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            // Whoever says so himself is not believed.
+            client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Client-Cert-Subject: CN=admin\r\n\r\n").await;
             let answer = client.maybe_answer().await;
+            if wanted {
+                let subject = shown.map(|_| "CN=client \"1\" %C3%BC");
+                assert_eq!(origin.seen().last().unwrap().header("x-client-cert-subject"), subject);
+            }
             assert_eq!(answer.is_some(), wanted, "{asked} {:?}", shown.is_some());
         }
     }
@@ -426,4 +436,42 @@ async fn backends_are_shown_a_certificate_and_probed_the_same_way() {
     let proxy = Proxy::start(&before_secured(&relay, &roots_only, health)).await;
     proxy.sees(&relay.address.to_string(), ringway::fleet::Standing::Down).await;
     assert_eq!(super::support::get(proxy.address, "/", "").await.status, 503);
+}
+
+#[tokio::test]
+async fn a_listener_can_send_its_clients_to_the_one_that_speaks_tls() {
+    let origin = Origin::named("one").await;
+    let address = "address = \"127.0.0.1:0\"\n";
+    for (port, shown) in [(443, ""), (8443, ":8443")] {
+        let listener = format!("{address}redirect_to_https = {port}\n");
+        let rest = "[client]\ntrusted_proxies = [\"127.0.0.1\"]";
+        let text = configuration(&[&origin], "", rest).replacen(address, &listener, 1);
+        let proxy = Proxy::start(&text).await;
+        let mut client = Client::connect(proxy.address).await;
+        for (request, wanted) in [
+            (
+                "GET /a%20b?c=d HTTP/1.1\r\nHost: a.example:80\r\n\r\n",
+                format!("https://a.example{shown}/a%20b?c=d"),
+            ),
+            ("GET http://b.example HTTP/1.1\r\nHost: x\r\n\r\n", format!("https://b.example{shown}/")),
+            (
+                "POST /up HTTP/1.1\r\nHost: [::1]:80\r\nContent-Length: 2\r\n\r\nxx",
+                format!("https://[::1]{shown}/up"),
+            ),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", format!("https://a{shown}/")),
+        ] {
+            let answer = client.send(request).await.answer().await;
+            assert_eq!((answer.status, answer.header("location")), (308, Some(&*wanted)), "{request}");
+        }
+        let nameless =
+            Client::connect(proxy.address).await.send("GET / HTTP/1.0\r\n\r\n").await.answer().await;
+        assert_eq!(nameless.status, 400);
+        assert!(origin.seen().is_empty());
+        proxy.counts("ringway_requests_total", &["class=\"3xx\""], 4.0).await;
+        proxy.counts("ringway_refusals_total", &["reason=\"redirected\""], 4.0).await;
+        if port == 8443 {
+            // A trusted proxy in front has taken the TLS off already.
+            assert_eq!(client.get("/", "X-Forwarded-Proto: https\r\n").await.backend(), "one");
+        }
+    }
 }
