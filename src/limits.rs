@@ -63,8 +63,9 @@ pub const LISTEN_BACKLOG: u32 = 4096;
 /// How often the files of certificates are looked at. A change is taken in when two looks in a row see the same.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_millis(250);
 
-/// TLS handshakes of one worker under way at one time; further ones wait. Each may hold some 100 KiB, and requests wait while one is computed.
-pub const HANDSHAKES: usize = 256;
+/// TLS handshakes of one worker under way at one time; a further one pushes the oldest out. At a round trip of 100 ms, a flood of
+/// less than 10 000 a second for each worker pushes out nobody who answers.
+pub const HANDSHAKES: usize = 1024;
 
 /// How long the last word of a TLS session may take to leave.
 pub const TLS_GOODBYE: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@ mod accept;
 mod admission;
 mod connection;
 mod gate;
+mod handshakes;
 mod listen;
 mod worker;
 

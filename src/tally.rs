@@ -237,6 +237,8 @@ reasons! {
         Failed = "failed",
         /// It took too long.
         Timeout = "timeout",
+        /// It was the oldest when one too many came.
+        CrowdedOut = "crowded_out",
     }
 }
 

@@ -62,12 +62,20 @@ impl Stream {
         whichever!(Stream: self, it => it.poll_read_ready(cx))
     }
 
-    /// Writes what is taken at once.
+    /// Writes what is taken at once. Whether it is on its way, [`Stream::is_flushed`] says.
     ///
     /// # Errors
     /// `WouldBlock` if nothing is.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         whichever!(Stream: self, it => it.try_write(bytes))
+    }
+
+    /// Whether all that was taken is in the kernel's hands. What is not leaves only while somebody writes, flushes or waits to read.
+    pub fn is_flushed(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => true,
+            Stream::Secure(session) => session.look(|_, session| !session.wants_write()),
+        }
     }
 
     /// Whether a quiet stream shows no sign of an end, as far as the runtime has been told. Costs no system call.

@@ -198,6 +198,24 @@ struct Way<'a> {
     rewrite: Option<&'a Rewrite>,
 }
 
+/// Notes down what has passed, also if the task is thrown away in the middle, as happens to what outlives a drain.
+struct Noted<'r, 'a> {
+    record: &'r mut Record<'a>,
+    progress: &'r Progress,
+}
+
+impl Drop for Noted<'_, '_> {
+    fn drop(&mut self) {
+        let Noted { record, progress } = self;
+        record.received = progress.tunnel.received.get();
+        record.sent = progress.passed.get() + progress.tunnel.sent.get();
+        record.first_byte = progress.first_byte.get();
+        if progress.status.get() == Some(101) {
+            record.ended = Ended::Upgraded;
+        }
+    }
+}
+
 /// Attempts at distinct owners until one answers, or no further one is allowed.
 async fn attempts(
     client: &mut ClientEnd,
@@ -243,10 +261,10 @@ async fn attempts(
         };
         let mut out = gateway.buffers.output();
         write_head(&mut out, record, client, way, (pool.member(member), upgrade));
+        let noted = Noted { record, progress: &progress };
         let outcome = attempt.run(client, body, out).await;
-        record.received = body.received() + progress.tunnel.received.get();
-        record.sent = progress.passed.get() + progress.tunnel.sent.get();
-        record.first_byte = progress.first_byte.get();
+        drop(noted);
+        record.received += body.received();
         if let Some(status) = progress.status.get() {
             record.ended = Ended::Answered(status);
         }

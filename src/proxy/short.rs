@@ -49,7 +49,8 @@ impl Attempt<'_> {
         begun: Instant,
         sent: &Cell<bool>,
     ) -> Short {
-        if !body.is_over() || !written(connection.stream.try_write(out), out) {
+        let stream = &mut connection.stream;
+        if !body.is_over() || !written(stream.try_write(out), out) || !stream.is_flushed() {
             return Short::Partly(None);
         }
         sent.set(true);
@@ -88,7 +89,8 @@ impl Attempt<'_> {
             Ok(answer) => answer,
             Err(head) => return Short::Partly(head),
         };
-        if !written(client.stream.try_write(out), out)
+        let stream = &mut client.stream;
+        if !(written(stream.try_write(out), out) && stream.is_flushed())
             && let Err(driven) = Box::pin(self.write_rest(client, out)).await
         {
             return Short::Driven(driven);

@@ -48,12 +48,13 @@ pub(super) async fn pass(
     let (mut up_over, mut down_over) = (false, false);
     let timer = &mut client.timer;
     std::future::poll_fn(|cx| {
-        // What a side said before it broke has been passed on: a broken side is over, and so is the other.
-        if !up_over && let Poll::Ready(ended) = up.as_mut().poll(cx) {
-            (up_over, down_over) = (true, down_over || ended.is_err());
+        // A side that can't be read any more is gone, and with it both ways. One that takes nothing any more may still have something to
+        // say: the other way goes on to its end.
+        if !up_over && let Poll::Ready(end) = up.as_mut().poll(cx) {
+            (up_over, down_over) = (true, down_over || end == End::Gone);
         }
-        if !down_over && let Poll::Ready(ended) = down.as_mut().poll(cx) {
-            (down_over, up_over) = (true, up_over || ended.is_err());
+        if !down_over && let Poll::Ready(end) = down.as_mut().poll(cx) {
+            (down_over, up_over) = (true, up_over || end == End::Gone);
         }
         if up_over && down_over || is_cut_off() {
             return Poll::Ready(());
@@ -61,6 +62,17 @@ pub(super) async fn pass(
         timer.poll(cx, last.get() + idle)
     })
     .await;
+}
+
+/// How one direction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The side that sends has said its last, and the other has been told.
+    Said,
+    /// The side that receives takes nothing any more.
+    Closed,
+    /// The side that sends broke off.
+    Gone,
 }
 
 /// One direction.
@@ -74,22 +86,31 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Ends when the side that sends has ended, which the other side is told.
-    async fn run(mut self, passed: &Cell<u64>) -> io::Result<()> {
+    async fn run(mut self, passed: &Cell<u64>) -> End {
         loop {
             while !self.input.is_empty() {
-                let taken = self.write().await?;
+                let Ok(taken) = self.write().await else { return End::Closed };
                 self.input.consume(taken);
                 passed.set(passed.get() + taken as u64);
                 self.last.set(Instant::now());
             }
-            self.writer.flush().await?;
+            if self.writer.flush().await.is_err() {
+                return End::Closed;
+            }
             self.buffers.take_back(self.input);
-            std::future::poll_fn(|cx| self.reader.poll_read_ready(cx)).await?;
+            // What an error means, the read below tells.
+            let _ = std::future::poll_fn(|cx| self.reader.poll_read_ready(cx)).await;
             self.buffers.lend(self.input);
             let read = std::future::poll_fn(|cx| self.input.poll_fill(&mut self.reader, cx, BUFFER_BYTES));
-            if read.await? == 0 {
-                return self.writer.shutdown().await;
+            match read.await {
+                Ok(0) if self.writer.shutdown().await.is_ok() => return End::Said,
+                Ok(0) => return End::Closed,
+                Ok(_) => {}
+                Err(_) => {
+                    // The other side must not take this for a proper end. A carrier that can't say so gives no choice.
+                    let _ = self.writer.close_means_reset(true);
+                    return End::Gone;
+                }
             }
         }
     }

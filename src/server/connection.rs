@@ -37,11 +37,11 @@ pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr
             Some(Preface::Of(named)) => {
                 peer = named.source.ip().to_canonical();
                 told.ends = Some(named);
+                if permit.count_address(peer).is_err() {
+                    return;
+                }
             }
             Some(_) => {}
-        }
-        if permit.count_address(peer).is_err() {
-            return;
         }
     }
     let Some(stream) = secured(&house, stream, listener).await else { return };
@@ -51,14 +51,21 @@ pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
     let mut patience = house.policy.request_head_timeout;
+    // When the wait for the next request began: bytes of TLS that bring none of it do not begin it anew.
+    let mut begun = None;
     let mut is_known = false;
-    while idle(&house, &mut client, patience, |waker| {
+    let mut make_known = |waker: &Waker| {
         if !std::mem::replace(&mut is_known, true) {
             house.wake_when_draining(number, waker);
         }
-    })
-    .await
-    {
+    };
+    while idle(&house, &mut client, patience, &mut begun, &mut make_known).await {
+        // A request that was there at once may turn into a connection that stays for days.
+        std::future::poll_fn(|cx| {
+            make_known(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         house.gate.enter().await;
         let goes_on = match first_bytes(&house, &mut client).await {
             // On the heap while it lasts: a connection that idles does not carry room for a turn.
@@ -74,6 +81,7 @@ pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr
             break;
         }
         patience = house.policy.keep_alive_timeout;
+        begun = None;
     }
     house.check_out(number);
     house.gateway.buffers.take_back(&mut client.input);
@@ -112,11 +120,16 @@ async fn secured(house: &House, stream: Stream, listener: usize) -> Option<Strea
 
 async fn handshake(house: &House, stream: Stream, tls: &ListenerTls) -> Option<Stream> {
     let Stream::Tcp(stream) = stream else { return None };
-    let shake = async {
-        let _place = house.handshakes.acquire().await;
-        TlsAcceptor::from(tls.config()).accept(stream).await
+    let place = house.handshakes.enter();
+    let shake = tokio::time::timeout(tls.handshake_timeout(), TlsAcceptor::from(tls.config()).accept(stream));
+    let shaken = tokio::select! {
+        shaken = shake => shaken,
+        () = place.lost() => {
+            tls.count(HandshakeEnd::CrowdedOut);
+            return None;
+        }
     };
-    match tokio::time::timeout(tls.handshake_timeout(), shake).await {
+    match shaken {
         Ok(Ok(session)) => {
             tls.count(HandshakeEnd::Done);
             Some(Stream::Secure(Box::new(Secure::new(session))))
@@ -174,12 +187,12 @@ async fn idle(
     house: &House,
     client: &mut ClientEnd,
     patience: Duration,
-    mut make_known: impl FnMut(&Waker),
+    begun: &mut Option<Instant>,
+    make_known: &mut impl FnMut(&Waker),
 ) -> bool {
     if !client.input.is_empty() {
         return true;
     }
-    let mut begun = None;
     std::future::poll_fn(|cx| {
         match client.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => return Poll::Ready(true),
@@ -289,10 +302,12 @@ async fn refuse(house: &House, client: &mut ClientEnd, refusal: Refusal, begun: 
 /// Closes so that the last answer arrives: our half first, then what the client still sends is read and thrown away. A close with
 /// bytes unread would make the kernel reset the connection, and the answer with it (RFC 9112 section 9.6).
 async fn linger(client: &mut ClientEnd) {
-    if client.stream.shutdown().await.is_err() {
+    let due = Instant::now() + LINGER;
+    // Over TLS, what is left of the answer goes first, for as long as the client takes it.
+    let ClientEnd { stream, timer, .. } = client;
+    if !matches!(timer.within(LINGER, stream.shutdown()).await, Some(Ok(()))) {
         return;
     }
-    let due = Instant::now() + LINGER;
     loop {
         client.input.consume(client.input.filled().len());
         if fill(client, due, BUFFER_BYTES).await != Some(true) || Instant::now() >= due {

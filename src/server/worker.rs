@@ -14,10 +14,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{
-    runtime::LocalRuntime,
-    sync::{Semaphore, watch},
-};
+use tokio::{runtime::LocalRuntime, sync::watch};
 
 use super::{
     ClientPolicy, Doorway, Phase,
@@ -25,12 +22,9 @@ use super::{
     admission::Permit,
     connection,
     gate::Gate,
+    handshakes::Handshakes,
 };
-use crate::{
-    io::Stream,
-    limits::{HANDSHAKES, SWEEP},
-    proxy::Gateway,
-};
+use crate::{io::Stream, limits::SWEEP, proxy::Gateway};
 
 /// A running worker.
 #[derive(Debug)]
@@ -45,8 +39,8 @@ pub(super) struct House {
     pub(super) policy: Arc<ClientPolicy>,
     /// What each listener does with a connection.
     pub(super) doorways: Arc<[Doorway]>,
-    /// Room for handshakes.
-    pub(super) handshakes: Semaphore,
+    /// The TLS handshakes under way.
+    pub(super) handshakes: Handshakes,
     /// Which requests begin, and when.
     pub(super) gate: Gate,
     /// When draining began.
@@ -120,7 +114,7 @@ impl Worker {
                 gateway,
                 policy,
                 doorways,
-                handshakes: Semaphore::new(HANDSHAKES),
+                handshakes: Handshakes::default(),
                 gate: Gate::default(),
                 draining_since: Cell::new(None),
                 sleepers: RefCell::default(),

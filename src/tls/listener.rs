@@ -97,11 +97,13 @@ impl ListenerTls {
                 self.reloads.fetch_add(1, Relaxed);
                 Ok(())
             }
-            Err(problem) => {
-                self.refused.fetch_add(1, Relaxed);
-                Err(problem)
-            }
+            Err(problem) => Err(problem),
         }
+    }
+
+    /// Counts changed files that were refused.
+    pub(super) fn count_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     /// What a new handshake uses.

@@ -14,7 +14,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::ListenerTls;
+use super::{CertificateProblem, ListenerTls, TlsProblem};
 use crate::limits::CERTIFICATE_LOOK;
 
 /// The running watch.
@@ -36,6 +36,8 @@ struct Watched {
     read: Vec<Stamp>,
     /// As they were at the last look.
     seen: Vec<Stamp>,
+    /// What was wrong with them at the last try, if it may be over at the next.
+    trouble: Option<String>,
 }
 
 impl CertificateWatch {
@@ -50,7 +52,7 @@ impl CertificateWatch {
         let watched = listeners.into_iter().map(|(name, tls)| {
             let files = tls.files();
             let read = tls.first_stamps.clone();
-            Watched { name, tls, files, seen: read.clone(), read }
+            Watched { name, tls, files, seen: read.clone(), read, trouble: None }
         });
         let mut watched: Vec<Watched> = watched.collect();
         let (stop, stopped) = sync_channel(0);
@@ -84,11 +86,26 @@ impl Watched {
         if !is_quiet || self.seen == self.read {
             return;
         }
-        self.read = self.seen.clone();
-        match self.tls.reload() {
-            Ok(()) => tracing::info!(listener = self.name, "new certificates are in force"),
+        let result = self.tls.reload();
+        // What can't be read now (no descriptors, a file system that is away) is tried again; what is wrong is not.
+        let is_passing =
+            matches!(&result, Err(TlsProblem::Certificate(CertificateProblem::Unreadable { .. })));
+        if !is_passing {
+            self.read = self.seen.clone();
+        }
+        match result {
+            Ok(()) => {
+                self.trouble = None;
+                tracing::info!(listener = self.name, "new certificates are in force");
+            }
             Err(problem) => {
-                tracing::error!(listener = self.name, %problem, "changed certificates are refused; the old ones stay");
+                let trouble = is_passing.then(|| problem.to_string());
+                // Once for each, not four times a second.
+                if trouble.is_none() || trouble != self.trouble {
+                    self.tls.count_refused();
+                    tracing::error!(listener = self.name, %problem, "changed certificates are refused; the old ones stay");
+                }
+                self.trouble = trouble;
             }
         }
     }

@@ -475,3 +475,36 @@ async fn a_listener_can_send_its_clients_to_the_one_that_speaks_tls() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_that_reads_late_gets_all_of_it() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const LENGTH: usize = 10_000;
+    const REQUESTS: usize = 2000;
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let body = "y".repeat(LENGTH);
+    let reply = format!("HTTP/1.1 200 OK\r\nx-backend: one\r\ncontent-length: {LENGTH}\r\n\r\n{body}");
+    let origin = Origin::answering("one", reply.as_bytes()).await;
+    let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
+    let proxy = Proxy::start(&secured(&[&origin], &format!("certificates = [{certificates}]"))).await;
+    let mut session = handshake(&proxy, &Arc::new(authority.client(None)), "a.example").await.unwrap();
+    let one = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let last = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    session.write_all(format!("{}{last}", one.repeat(REQUESTS - 1)).as_bytes()).await.unwrap();
+    session.flush().await.unwrap();
+    // Until nothing moves any more: every buffer on the way is full, and answers wait in the session.
+    let mut before = 0.0;
+    loop {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let now = proxy.metric("ringway_requests_total", &["class=\"2xx\""]).await;
+        if now > 0.0 && now == before {
+            break;
+        }
+        before = now;
+    }
+    assert!(before < REQUESTS as f64, "the buffers take all of it: the test shows nothing");
+    let mut all = Vec::new();
+    soon("all answers and the end", session.read_to_end(&mut all)).await.expect("an end with a last word");
+    assert_eq!(all.iter().filter(|byte| **byte == b'y').count(), REQUESTS * LENGTH);
+    proxy.counts("ringway_requests_total", &["class=\"2xx\""], REQUESTS as f64).await;
+}

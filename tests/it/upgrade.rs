@@ -198,3 +198,39 @@ async fn an_owner_is_chosen_for_it_as_for_any_request() {
     }
     eventually("all are seen", || one.seen().len() + two.seen().len() == 6).await;
 }
+
+#[tokio::test]
+async fn one_that_was_the_first_request_and_there_at_once_is_told_of_draining_too() {
+    let origin = echo().await;
+    let address = "address = \"127.0.0.1:0\"\n";
+    let text = super::support::proxy::configuration(&[&origin], "upgraded_on_drain = \"close\"\n", "")
+        .replacen(address, &format!("{address}proxy_protocol_from = [\"127.0.0.1\"]\n"), 1);
+    let proxy = Proxy::start(&text).await;
+    let mut client = Client::connect(proxy.address).await;
+    // In one piece: the request is there when the preface has been read, and nothing is waited for.
+    client.send(format!("PROXY UNKNOWN\r\n{ASK}\r\n")).await;
+    soon("101", client.until(b"\r\n\r\n")).await.unwrap();
+    assert_eq!(soon("the greeting", client.exactly(5)).await.unwrap(), b"hello");
+    assert_eq!(proxy.stop().await, ringway::app::Stopped::Drained);
+    client.is_closed().await;
+}
+
+#[tokio::test]
+async fn what_a_backend_said_last_arrives_though_it_listens_no_more() {
+    let origin = Origin::with("one", |mut peer| async move {
+        peer.head().await.unwrap();
+        peer.stream.write_all(AGREE.as_bytes()).await.unwrap();
+        // Closed with bytes unread: whoever goes on sending is answered with a reset.
+        peer.stream.readable().await.unwrap();
+        peer.stream.write_all(b"last words").await.unwrap();
+        peer.stream.shutdown().await.unwrap();
+        let _ = peer.stream.readable().await;
+    })
+    .await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send(format!("{ASK}\r\n")).await;
+    soon("101", client.until(b"\r\n\r\n")).await.unwrap();
+    client.send("a word").await;
+    assert_eq!(soon("the last words", client.exactly(10)).await.unwrap(), b"last words");
+}
