@@ -315,7 +315,7 @@ fn read_token(config: &Config) -> Result<Option<String>, StartError> {
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, StartError> {
+fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, StartError> {
     let load = |listener: &ListenerPolicy| {
         let loaded = listener.tls.clone().map(ListenerTls::load).transpose();
         let loaded =

@@ -60,6 +60,9 @@ pub const HANDOVER_QUEUE: usize = 1024;
 /// Connections that the kernel holds for us before they are accepted (capped by `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: u32 = 4096;
 
+/// Bytes in a file of certificates or keys.
+pub const CERTIFICATE_FILE_BYTES: u64 = 1024 * 1024;
+
 /// How often the files of certificates are looked at. A change is taken in when two looks in a row see the same.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_millis(250);
 

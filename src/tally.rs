@@ -251,6 +251,8 @@ reasons! {
         AddressFull = "address_full",
         /// The worker's queue is full.
         Overload = "overload",
+        /// It came from a balancer and did not begin with the PROXY protocol.
+        Preface = "proxy_protocol",
     }
 }
 

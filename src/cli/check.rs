@@ -4,9 +4,10 @@ use std::{fmt::Write, io};
 
 use super::{Failed, FileArgument, exit, fail, load, say, say_error, wants_colour};
 use crate::{
-    app::{load_approaches, load_tls, offline_view},
+    app::{load_approaches, offline_view},
     config::Loaded,
     fleet::PoolView,
+    tls::ListenerTls,
 };
 
 /// Arguments of `ringway check`.
@@ -28,7 +29,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     for warning in &loaded.warnings {
         say_error(&warning.render(wants_colour(&io::stderr())));
     }
-    load_tls(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
+    let mut problems = 0;
+    for listener in &loaded.config.listeners {
+        for problem in listener.tls.iter().flat_map(ListenerTls::problems) {
+            say_error(&format!("error: listener {:?}: {problem}", listener.name));
+            problems += 1;
+        }
+    }
+    if problems > 0 {
+        let files = if problems == 1 { "a file" } else { "files" };
+        return Err(fail(
+            exit::CONFIG,
+            format_args!("{}: {files} that it names cannot be used", arguments.file.config.display()),
+        ));
+    }
     load_approaches(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
     if !arguments.quiet {
         say(report(&loaded)?.trim_end());

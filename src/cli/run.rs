@@ -31,7 +31,11 @@ pub(super) async fn serve(loaded: Loaded, started: impl FnOnce(&Running)) -> Res
     let running = Running::start(loaded).map_err(|error| {
         let code = match error {
             StartError::Bind { .. } => exit::TEMPORARY,
-            StartError::Ring { .. } | StartError::Token { .. } | StartError::AccessLog { .. } => exit::CONFIG,
+            StartError::Ring { .. }
+            | StartError::Token { .. }
+            | StartError::Tls { .. }
+            | StartError::BackendTls { .. }
+            | StartError::AccessLog { .. } => exit::CONFIG,
             _ => exit::FAILURE,
         };
         fail(code, error)

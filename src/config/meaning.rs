@@ -123,7 +123,12 @@ fn tls(tls: Tls) -> TlsPolicy {
 /// What a listener's keys mean together.
 fn secured(listener: &Listener, findings: &mut Findings) {
     let is_unix = matches!(listener.address.value, Endpoint::Unix(_));
-    if !is_unix && let Some(at) = listener.mode.at.clone() {
+    // What `config show` prints is no mistake.
+    let is_usual = listener.mode.value == 0o666;
+    if !is_unix
+        && !is_usual
+        && let Some(at) = listener.mode.at.clone()
+    {
         let message = format!("`mode` says nothing about {}", listener.address.value);
         findings.push(Draft::new(Code::NoEffect, at, message).help("it is for Unix sockets: remove it"));
     }

@@ -167,7 +167,13 @@ impl AnswerHead {
         };
         let mut named = self.fields.iter().filter(|field| field.known == Known::Upgrade);
         let is_it = |field: &Field| field.value.of(input).eq_ignore_ascii_case(protocol);
-        self.status == 101 && fields.any(says_so) && named.next().is_some_and(is_it) && named.next().is_none()
+        // RFC 9110 section 7.8: not in HTTP/1.0; section 8.6: no length here.
+        let is_plain = self.version == Some(Version::Http11) && self.length.is_none() && self.codings == 0;
+        self.status == 101
+            && is_plain
+            && fields.any(says_so)
+            && named.next().is_some_and(is_it)
+            && named.next().is_none()
     }
 
     /// The reason phrase as sent.

@@ -102,6 +102,11 @@ impl Permit {
         Ok(())
     }
 
+    /// Counts it as turned away after all.
+    pub(super) fn reject(&self, reason: Rejected) {
+        self.admission.reject(self.listener, reason);
+    }
+
     /// The number of the listener that it came in by.
     pub(super) fn listener(&self) -> usize {
         self.listener

@@ -23,7 +23,7 @@ use crate::{
         exchange::{After, ClientEnd, RequestId, Told, exchange},
         refuse::{write_bounded, write_refusal},
     },
-    tally::{HandshakeEnd, Refusal},
+    tally::{HandshakeEnd, Refusal, Rejected},
     tls::{ListenerTls, subject_of},
 };
 
@@ -33,7 +33,10 @@ pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr
     let mut told = Told::default();
     if house.begins_with_preface(listener, peer) {
         match Box::pin(preface(&house, &mut stream)).await {
-            None => return,
+            None => {
+                tracing::debug!(%peer, "a connection from a balancer does not begin with the PROXY protocol");
+                return permit.reject(Rejected::Preface);
+            }
             Some(Preface::Of(named)) => {
                 peer = named.source.ip().to_canonical();
                 told.ends = Some(named);
@@ -44,7 +47,7 @@ pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr
             Some(_) => {}
         }
     }
-    let Some(stream) = secured(&house, stream, listener).await else { return };
+    let Some(stream) = secured(&house, stream, (peer, listener)).await else { return };
     told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
     let mut client = ClientEnd::new(stream, peer, told, house.policy.idle_body_timeout);
     client.redirect = house.doorways[listener].redirect;
@@ -112,13 +115,13 @@ async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
 }
 
 /// The stream after the handshake, if the listener wants one. `None`: it did not come about.
-async fn secured(house: &House, stream: Stream, listener: usize) -> Option<Stream> {
+async fn secured(house: &House, stream: Stream, (peer, listener): (IpAddr, usize)) -> Option<Stream> {
     let Some(tls) = &house.doorways[listener].tls else { return Some(stream) };
     // On the heap while it lasts.
-    Box::pin(handshake(house, stream, tls)).await
+    Box::pin(handshake(house, stream, peer, tls)).await
 }
 
-async fn handshake(house: &House, stream: Stream, tls: &ListenerTls) -> Option<Stream> {
+async fn handshake(house: &House, stream: Stream, peer: IpAddr, tls: &ListenerTls) -> Option<Stream> {
     let Stream::Tcp(stream) = stream else { return None };
     let place = house.handshakes.enter();
     let shake = tokio::time::timeout(tls.handshake_timeout(), TlsAcceptor::from(tls.config()).accept(stream));
@@ -135,7 +138,7 @@ async fn handshake(house: &House, stream: Stream, tls: &ListenerTls) -> Option<S
             Some(Stream::Secure(Box::new(Secure::new(session))))
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a TLS handshake failed");
+            tracing::debug!(%peer, %error, "a TLS handshake failed");
             tls.count(HandshakeEnd::Failed);
             None
         }

@@ -101,6 +101,12 @@ fn bind_unix(path: &Arc<Path>, mode: u32, workers: usize) -> io::Result<(Endpoin
     socket.set_nonblocking(true)?;
     let address = SockAddr::unix(path)?;
     match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !is_socket(path) => {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is something there that is no socket",
+            ));
+        }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
             fs::remove_file(path)?;
             socket.bind(&address)?;
@@ -118,11 +124,14 @@ fn bind_unix(path: &Arc<Path>, mode: u32, workers: usize) -> io::Result<(Endpoin
     Ok((Endpoint::Unix(path.clone()), doors))
 }
 
+fn is_socket(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+}
+
 /// Whether this is the socket of a process that is gone.
 fn is_left_over(path: &Path) -> bool {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && unix::net::UnixStream::connect(path).is_err_and(refused)
+    unix::net::UnixStream::connect(path).is_err_and(refused)
 }
 
 /// The file of a Unix socket. It goes when the last worker has stopped accepting, unless another process has put its own in its place.

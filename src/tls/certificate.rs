@@ -19,6 +19,7 @@ use tokio_rustls::rustls::{
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::CertificateFiles;
+use crate::limits::CERTIFICATE_FILE_BYTES;
 
 /// Why a certificate can't be used: the file, what is wrong with it, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -52,20 +53,38 @@ pub enum CertificateProblem {
         error: String,
     },
     /// Key and certificate belong to different pairs.
-    #[error("the key in {} is not that of the certificate in {}; give the two that were made together", key.display(), certificate.display())]
+    #[error(
+        "the key in {} is not that of the first certificate in {}; give the two that were made together, and the own certificate \
+         before those that it is signed by",
+        key.display(), certificate.display()
+    )]
     Mismatch {
         /// The key's file.
         key: PathBuf,
         /// The certificate's.
         certificate: PathBuf,
     },
-    /// Its time is over.
-    #[error("the certificate in {} ended at {ended}; renew it", file.display())]
-    Ended {
+    /// The key is encrypted.
+    #[error("the key in {0} is encrypted, and nobody is asked for its passphrase: `openssl pkey -in {0} -out FILE` makes one that is not", file.display())]
+    Encrypted {
         /// The file.
         file: PathBuf,
-        /// When.
-        ended: String,
+    },
+    /// The file is none that certificates are in.
+    #[error("{} {what}", file.display())]
+    NoSuchFile {
+        /// The file.
+        file: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Its time is over, or has not come.
+    #[error("the certificate in {} {when}; renew it", file.display())]
+    Untimely {
+        /// The file.
+        file: PathBuf,
+        /// When it ended, or will begin.
+        when: String,
     },
 }
 
@@ -76,6 +95,8 @@ pub struct Certificate {
     pub file: PathBuf,
     /// The host names that it is for, in lower case; `*.` begins those for all names one level below.
     pub names: Vec<String>,
+    /// When it begins.
+    pub begins: SystemTime,
     /// When it ends.
     pub ends: SystemTime,
     /// What a handshake needs.
@@ -83,25 +104,20 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads and checks one.
+    /// Reads and checks one, but for its time.
     ///
     /// # Errors
     /// See [`CertificateProblem`].
     pub fn load(
         files: &CertificateFiles,
         provider: &CryptoProvider,
-        now: SystemTime,
     ) -> Result<Certificate, CertificateProblem> {
         let file = files.certificate.clone();
         let chain = read_certificates(&file)?;
         let key = read_key(&files.key)?;
         let malformed =
             |error: String| CertificateProblem::Malformed { file: file.clone(), what: "certificate", error };
-        let (names, ends) = read_own(&chain[0]).map_err(malformed)?;
-        if ends <= now {
-            let ended = humantime::format_rfc3339_seconds(ends).to_string();
-            return Err(CertificateProblem::Ended { file, ended });
-        }
+        let Own { names, begins, ends } = read_own(&chain[0]).map_err(malformed)?;
         let mut pair = match CertifiedKey::from_der(chain, key, provider) {
             Ok(pair) => pair,
             Err(rustls::Error::InconsistentKeys(_)) => {
@@ -116,9 +132,26 @@ impl Certificate {
             }
         };
         if let Some(ocsp) = &files.ocsp {
-            pair.ocsp = Some(read(ocsp)?);
+            pair.ocsp = Some(read_ocsp(ocsp)?);
         }
-        Ok(Certificate { file, names, ends, pair: Arc::new(pair) })
+        Ok(Certificate { file, names, begins, ends, pair: Arc::new(pair) })
+    }
+
+    /// Why its time is not now, if it is not.
+    pub fn untimely(&self, now: SystemTime) -> Option<CertificateProblem> {
+        let when = if self.ends <= now {
+            format!("ended at {}", humantime::format_rfc3339_seconds(self.ends))
+        } else if self.begins > now {
+            format!("does not begin before {}", humantime::format_rfc3339_seconds(self.begins))
+        } else {
+            return None;
+        };
+        Some(CertificateProblem::Untimely { file: self.file.clone(), when })
+    }
+
+    /// Whether this is the same one.
+    pub(super) fn is(&self, other: &Certificate) -> bool {
+        self.pair.cert == other.pair.cert
     }
 }
 
@@ -145,6 +178,10 @@ pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Certificat
             "everybody on this machine can read this private key: take the others' permissions away (chmod o= FILE)"
         );
     }
+    let has = |mark: &str| memchr::memmem::find(&bytes, mark.as_bytes()).is_some();
+    if has("-----BEGIN ENCRYPTED PRIVATE KEY-----") || has("Proc-Type: 4,ENCRYPTED") {
+        return Err(CertificateProblem::Encrypted { file: file.to_owned() });
+    }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound => {
             CertificateProblem::Missing { file: file.to_owned(), what: "private key", marker: "PRIVATE KEY" }
@@ -155,14 +192,47 @@ pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Certificat
     })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, CertificateProblem> {
-    fs::read(file).map_err(|error| CertificateProblem::Unreadable { file: file.to_owned(), error })
+/// A stapled answer (RFC 6960 section 4.2.1), by its first two elements: one that says anything but `successful` is none.
+fn read_ocsp(file: &Path) -> Result<Vec<u8>, CertificateProblem> {
+    let bytes = read(file)?;
+    let sequence = match bytes.as_slice() {
+        [0x30, length @ 0..=0x7f, rest @ ..] if rest.len() == usize::from(*length) => Some(rest),
+        [0x30, 0x81, _, rest @ ..] | [0x30, 0x82, _, _, rest @ ..] => Some(rest),
+        _ => None,
+    };
+    match sequence {
+        Some([0x0a, 0x01, 0x00, ..]) => Ok(bytes),
+        _ => Err(CertificateProblem::Malformed {
+            file: file.to_owned(),
+            what: "OCSP answer",
+            error: "it is no successful answer as DER".into(),
+        }),
+    }
 }
 
-/// The names and the end of a certificate.
-fn read_own(der: &CertificateDer<'_>) -> Result<(Vec<String>, SystemTime), String> {
+/// The whole file, if it is one that certificates can be in: reading must come to an end.
+fn read(file: &Path) -> Result<Vec<u8>, CertificateProblem> {
+    let unreadable = |error| CertificateProblem::Unreadable { file: file.to_owned(), error };
+    let found = fs::metadata(file).map_err(unreadable)?;
+    let what = match found.len() {
+        _ if !found.is_file() => "is no regular file",
+        length if length > CERTIFICATE_FILE_BYTES => "is too large for certificates and keys",
+        _ => return fs::read(file).map_err(unreadable),
+    };
+    Err(CertificateProblem::NoSuchFile { file: file.to_owned(), what })
+}
+
+/// What a certificate says about itself.
+struct Own {
+    names: Vec<String>,
+    begins: SystemTime,
+    ends: SystemTime,
+}
+
+fn read_own(der: &CertificateDer<'_>) -> Result<Own, String> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
-    let ends = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
+    let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    let validity = certificate.validity();
     let mut names = Vec::new();
     // RFC 9525 section 2: only the alternative names count, never the common name.
     let alternatives = certificate.subject_alternative_name().map_err(|error| error.to_string())?;
@@ -171,7 +241,11 @@ fn read_own(der: &CertificateDer<'_>) -> Result<(Vec<String>, SystemTime), Strin
             names.push(name.to_ascii_lowercase());
         }
     }
-    Ok((names, UNIX_EPOCH + Duration::from_secs(ends)))
+    Ok(Own {
+        names,
+        begins: time(validity.not_before.timestamp()),
+        ends: time(validity.not_after.timestamp()),
+    })
 }
 
 /// The subject of a certificate (RFC 4514) in printable ASCII: bytes that are none are written `%XX`.

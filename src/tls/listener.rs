@@ -65,7 +65,26 @@ struct InForce {
 }
 
 impl ListenerTls {
-    /// Reads all files.
+    /// All that is wrong with the files, certificates whose time is not now included.
+    pub fn problems(policy: &TlsPolicy) -> Vec<TlsProblem> {
+        let (provider, now) = (Arc::new(aws_lc_rs::default_provider()), SystemTime::now());
+        let of_one = |files| match Certificate::load(files, &provider) {
+            Ok(certificate) => certificate.untimely(now),
+            Err(problem) => Some(problem),
+        };
+        let certificates = policy.certificates.iter().filter_map(of_one);
+        let authorities = policy.client_ca.as_ref().and_then(|file| read_certificates(file).err());
+        let mut problems: Vec<TlsProblem> = certificates.chain(authorities).map(TlsProblem::from).collect();
+        if problems.is_empty()
+            && let Err(problem) = ListenerTls::load(policy.clone())
+        {
+            problems.push(problem);
+        }
+        problems
+    }
+
+    /// Reads all files. A certificate whose time is over is served all the same, and the log says so: clients that refuse it would get nothing
+    /// from a proxy that does not start either, and all others would lose theirs.
     ///
     /// # Errors
     /// The first thing that is wrong with one of them.
@@ -73,7 +92,13 @@ impl ListenerTls {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let tickets = aws_lc_rs::Ticketer::new().map_err(settings)?;
         let first_stamps = files(&policy).iter().map(stamp).collect();
-        let now = ArcSwap::from_pointee(in_force(&policy, &provider, &tickets)?);
+        let served_anyway = |certificate: &Certificate| {
+            if let Some(problem) = certificate.untimely(SystemTime::now()) {
+                tracing::error!(%problem, "a certificate is served that clients will refuse");
+            }
+            Ok(())
+        };
+        let now = ArcSwap::from_pointee(in_force(&policy, &provider, &tickets, served_anyway)?);
         Ok(ListenerTls {
             policy,
             provider,
@@ -91,14 +116,16 @@ impl ListenerTls {
     /// # Errors
     /// What is wrong.
     pub fn reload(&self) -> Result<(), TlsProblem> {
-        match in_force(&self.policy, &self.provider, &self.tickets) {
-            Ok(new) => {
-                self.now.store(Arc::new(new));
-                self.reloads.fetch_add(1, Relaxed);
-                Ok(())
-            }
-            Err(problem) => Err(problem),
-        }
+        let old = self.now.load_full();
+        // One that is in force already keeps no other from being renewed.
+        let is_new = |certificate: &Certificate| match certificate.untimely(SystemTime::now()) {
+            Some(problem) if !old.certificates.iter().any(|old| old.is(certificate)) => Err(problem),
+            _ => Ok(()),
+        };
+        let new = in_force(&self.policy, &self.provider, &self.tickets, is_new)?;
+        self.now.store(Arc::new(new));
+        self.reloads.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     /// Counts changed files that were refused.
@@ -148,9 +175,12 @@ fn in_force(
     policy: &TlsPolicy,
     provider: &Arc<CryptoProvider>,
     tickets: &Arc<dyn ProducesTickets>,
+    judge: impl Fn(&Certificate) -> Result<(), CertificateProblem>,
 ) -> Result<InForce, TlsProblem> {
-    let now = SystemTime::now();
-    let load = |files| Certificate::load(files, provider, now);
+    let load = |files| {
+        let certificate = Certificate::load(files, provider)?;
+        judge(&certificate).map(|()| certificate)
+    };
     let certificates = policy.certificates.iter().map(load).collect::<Result<Vec<_>, _>>()?;
     let versions: &[_] = match policy.min_version {
         MinVersion::Tls12 => &[&TLS13, &TLS12],

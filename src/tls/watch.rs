@@ -23,6 +23,8 @@ pub struct CertificateWatch {
     thread: JoinHandle<()>,
     /// Nothing is ever sent: the watch ends when this is dropped.
     stop: SyncSender<()>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
 }
 
 /// What tells one state of a file from another. `None`: it can't be seen.
@@ -56,15 +58,20 @@ impl CertificateWatch {
         });
         let mut watched: Vec<Watched> = watched.collect();
         let (stop, stopped) = sync_channel(0);
+        let (alive, ended) = sync_channel::<()>(0);
         let thread = std::thread::Builder::new().name("ringway-certs".into()).spawn(move || {
             run(&mut watched, &stopped);
+            drop(alive);
         })?;
-        Ok(Some(CertificateWatch { thread, stop }))
+        Ok(Some(CertificateWatch { thread, stop, ended }))
     }
 
-    /// Ends it.
+    /// Ends it, or leaves it behind if it does not end: a file system that has gone away may not let it.
     pub fn join(self) {
         drop(self.stop);
+        if self.ended.recv_timeout(CERTIFICATE_LOOK * 4) == Err(RecvTimeoutError::Timeout) {
+            return tracing::warn!("the watch over certificates hangs in a file: it is left behind");
+        }
         if self.thread.join().is_err() {
             tracing::error!("the watch over certificates panicked");
         }

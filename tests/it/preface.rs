@@ -53,6 +53,7 @@ async fn from_there_it_is_required_and_from_elsewhere_not_understood() {
         assert!(client.is_closed().await, "{text:?}");
     }
     assert!(origin.seen().is_empty());
+    listed.counts("ringway_client_connections_rejected_total", &["reason=\"proxy_protocol\""], 4.0).await;
     let stranger = Proxy::start(&listening(&[&origin], "proxy_protocol_from = [\"192.0.2.0/24\"]", "")).await;
     assert_eq!(get(stranger.address, "/", "").await.status, 200);
     let mut client = Client::connect(stranger.address).await;

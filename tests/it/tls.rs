@@ -324,7 +324,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
         (folder.path().join("none.pem"), its_key.clone(), "none.pem: No such file"),
         (its_key.clone(), its_key.clone(), "good.key holds no certificate"),
         (good.clone(), good.clone(), "good.pem holds no private key"),
-        (good.clone(), file("other.key", &other.1), "other.key is not that of the certificate in"),
+        (good.clone(), file("other.key", &other.1), "other.key is not that of the first certificate in"),
         (
             file("bad.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
             its_key.clone(),
@@ -507,4 +507,26 @@ async fn a_client_that_reads_late_gets_all_of_it() {
     soon("all answers and the end", session.read_to_end(&mut all)).await.expect("an end with a last word");
     assert_eq!(all.iter().filter(|byte| **byte == b'y').count(), REQUESTS * LENGTH);
     proxy.counts("ringway_requests_total", &["class=\"2xx\""], REQUESTS as f64).await;
+}
+
+#[tokio::test]
+async fn one_that_has_ended_keeps_no_other_from_being_renewed() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let origin = Origin::named("one").await;
+    let ended =
+        authority.sign_with(&["a.example"], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let rows = [pair(&folder, "a", &ended), pair(&folder, "b", &authority.sign(&["b.example"]))];
+    let text = secured(&[&origin], &format!("certificates = [{}]", rows.join(", ")));
+    // It is served, and named by `check`.
+    let policy = ringway::config::parse(&text, "test.toml").unwrap().config.listeners[0].tls.clone().unwrap();
+    let problems = ringway::tls::ListenerTls::problems(&policy);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].to_string().contains("a.pem ended at 2020-01-01T00:00:00Z"), "{problems:?}");
+    let proxy = Proxy::start(&text).await;
+    let new = authority.sign(&["b.example"]);
+    pair(&folder, "b", &new);
+    proxy.counts("ringway_tls_reloads_total", &["result=\"success\""], 1.0).await;
+    let session = handshake(&proxy, &Arc::new(authority.client(None)), "b.example").await.unwrap();
+    let shown = session.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    assert_eq!(shown, CertificateDer::from_pem_slice(new.0.as_bytes()).unwrap().to_vec());
 }

@@ -143,6 +143,8 @@ async fn a_backend_that_changes_to_something_else_breaks_the_protocol() {
         "HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",
         "HTTP/1.1 101 X\r\nconnection: upgrade\r\n\r\n",
         "HTTP/1.1 101 X\r\nupgrade: websocket\r\n\r\n",
+        "HTTP/1.0 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 1\r\n\r\n",
         "HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: websocket\r\nupgrade: h2c\r\n\r\n",
     ] {
         let origin = Origin::answering("one", answer.as_bytes()).await;

@@ -177,6 +177,9 @@ fn parse_socket(text: &str) -> Result<SocketAddr, Fault> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
+    if text.starts_with('/') {
+        return Err(Fault::new("this is a path", format!("for a Unix socket write \"unix:{text}\"")));
+    }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     let port = port.parse::<u16>().ok().or_else(|| text.parse::<u16>().ok());
     let shown = port.unwrap_or(8080);
