@@ -51,7 +51,7 @@ pub struct ClientEnd {
 }
 
 /// What is known about a client before its first request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     /// Both ends of its connection, if a balancer named them.
     pub ends: Option<Ends>,
@@ -61,9 +61,12 @@ pub struct Told {
 
 impl ClientEnd {
     /// The end of a connection that nothing has been read from.
-    pub fn new(stream: Stream, peer: IpAddr, told: Told, idle_body_timeout: Duration) -> ClientEnd {
-        let is_something = told.ends.is_some() || told.subject.is_some();
-        let told = is_something.then(|| Box::new(told));
+    pub fn new(
+        stream: Stream,
+        peer: IpAddr,
+        told: Option<Box<Told>>,
+        idle_body_timeout: Duration,
+    ) -> ClientEnd {
         ClientEnd {
             stream,
             input: Buffer::default(),

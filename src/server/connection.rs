@@ -28,29 +28,19 @@ use crate::{
 };
 
 /// Serves a connection to its end.
-pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr, mut permit: Permit) {
-    let listener = permit.listener();
-    let mut told = Told::default();
-    if house.begins_with_preface(listener, peer) {
-        match Box::pin(preface(&house, &mut stream)).await {
-            None => {
-                tracing::debug!(%peer, "a connection from a balancer does not begin with the PROXY protocol");
-                return permit.reject(Rejected::Preface);
-            }
-            Some(Preface::Of(named)) => {
-                peer = named.source.ip().to_canonical();
-                told.ends = Some(named);
-                if permit.count_address(peer).is_err() {
-                    return;
-                }
-            }
-            Some(_) => {}
+pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut permit: Permit) {
+    let doorway = &house.doorways[permit.listener()];
+    let is_plain = doorway.tls.is_none() && !house.begins_with_preface(permit.listener(), peer);
+    let mut client = if is_plain {
+        ClientEnd::new(stream, peer, None, house.policy.idle_body_timeout)
+    } else {
+        // On the heap while it lasts: a connection that idles does not carry room for it.
+        match Box::pin(introduce(&house, stream, peer, &mut permit)).await {
+            Some(client) => client,
+            None => return,
         }
-    }
-    let Some(stream) = secured(&house, stream, (peer, listener)).await else { return };
-    told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
-    let mut client = ClientEnd::new(stream, peer, told, house.policy.idle_body_timeout);
-    client.redirect = house.doorways[listener].redirect;
+    };
+    client.redirect = doorway.redirect;
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
     let mut patience = house.policy.request_head_timeout;
@@ -91,6 +81,38 @@ pub(super) async fn serve(house: Rc<House>, mut stream: Stream, mut peer: IpAddr
     client.stream.say_goodbye(TLS_GOODBYE).await;
 }
 
+/// What comes before the first request: the PROXY protocol, and the handshake of TLS. `None`: it did not come about.
+async fn introduce(
+    house: &House,
+    mut stream: Stream,
+    mut peer: IpAddr,
+    permit: &mut Permit,
+) -> Option<ClientEnd> {
+    let listener = permit.listener();
+    let mut told = Told::default();
+    if house.begins_with_preface(listener, peer) {
+        match preface(house, &mut stream).await {
+            None => {
+                tracing::debug!(%peer, "a connection from a balancer does not begin with the PROXY protocol");
+                permit.reject(Rejected::Preface);
+                return None;
+            }
+            Some(Preface::Of(named)) => {
+                peer = named.source.ip().to_canonical();
+                told.ends = Some(named);
+                permit.count_address(peer).ok()?;
+            }
+            Some(_) => {}
+        }
+    }
+    if let Some(tls) = &house.doorways[listener].tls {
+        stream = handshake(house, stream, peer, tls).await?;
+        told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
+    }
+    let told = (told != Told::default()).then(|| Box::new(told));
+    Some(ClientEnd::new(stream, peer, told, house.policy.idle_body_timeout))
+}
+
 /// Reads what a balancer says about its client, and not a byte more. `None`: nothing that could be understood, or not in time.
 async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
     let mut bytes = Vec::new();
@@ -114,13 +136,7 @@ async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
     read.ok().flatten()
 }
 
-/// The stream after the handshake, if the listener wants one. `None`: it did not come about.
-async fn secured(house: &House, stream: Stream, (peer, listener): (IpAddr, usize)) -> Option<Stream> {
-    let Some(tls) = &house.doorways[listener].tls else { return Some(stream) };
-    // On the heap while it lasts.
-    Box::pin(handshake(house, stream, peer, tls)).await
-}
-
+/// The stream after the handshake.
 async fn handshake(house: &House, stream: Stream, peer: IpAddr, tls: &ListenerTls) -> Option<Stream> {
     let Stream::Tcp(stream) = stream else { return None };
     let place = house.handshakes.enter();
