@@ -6,6 +6,7 @@ Never runs anything. Start at `CASES`.
 from dataclasses import dataclass, field
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+NO_TLS = {name: "this bench has no configuration with TLS for it" for name in ("envoy", "pingora")}
 NO_LOG = {"pingora": "it has no access log of its own"}
 
 
@@ -27,6 +28,8 @@ class Case:
     upload: int = 0
     headers: int = 0
     new_connections: bool = False
+    # Clients speak TLS.
+    tls: bool = False
     count: int = 0
     quick_count: int = 0
     # At most so many rounds, where they are long or repeat well.
@@ -67,6 +70,9 @@ CASES = {case.name: case for case in (
           backends=8, dead=4),
     small("access-log", 64, "GET, 100-byte answers, one line of access log each, 64 connections", log=True,
           without=NO_LOG),
+    small("tls-64", 64, "GET over TLS 1.3, 100-byte answers, 64 connections", tls=True, without=NO_TLS),
+    small("tls-new", 64, "GET over TLS 1.3, 100-byte answers, a new connection for each request, 64 at once", tls=True,
+          new_connections=True, without=NO_TLS),
     Case("body-64k", "/64k/", 64, 64 * KIB, "GET, 64 KiB answers, 64 connections"),
     Case("body-1m", "/1m/", 16, MIB, "GET, 1 MiB answers, 16 connections"),
     Case("body-1g", "/1g/", 4, GIB, "GET, 1 GiB answers, 8 of them over 4 connections; a request is 1 GiB", wrk=False,

@@ -26,6 +26,8 @@ CPU = (
     ("backends-100", "100 backends"),
     ("backends-1000", "1000 backends"),
     ("access-log", "with an access log"),
+    ("tls-64", "TLS 1.3, 64 connections"),
+    ("tls-new", "TLS 1.3, a new connection for each request"),
     ("body-64k", "64 KiB answers"),
     ("body-1m", "1 MiB answers"),
     ("upload-64k", "64 KiB uploads"),

@@ -1,5 +1,5 @@
 -- The requests wrk sends, and its result as one line of JSON.
--- Called by rounds.py as: wrk ... -s load.lua URL -- PREFIX COUNT UPLOAD HEADERS
+-- Called by rounds.py as: wrk ... -s load.lua URL -- PREFIX COUNT UPLOAD HEADERS keep|close
 -- It asks for COUNT distinct paths in turn, all prepared before the clock starts: with GET, or with POST and
 -- a body of UPLOAD bytes; with so many HEADERS beyond wrk's own.
 
@@ -11,6 +11,9 @@ function init(args)
     local headers = {}
     for n = 1, tonumber(args[4]) do
         headers["X-Question-" .. n] = "value-of-header-" .. n
+    end
+    if args[5] == "close" then
+        headers["Connection"] = "close"
     end
     local method, body = "GET", nil
     if upload > 0 then

@@ -7,6 +7,7 @@ parent-death signal) when the bench itself is killed. Never measures. Start at `
 import http.client
 import os
 import signal
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -114,7 +115,7 @@ class Proxy:
         self.log = log_file(name, processes.folder)
         words = configure(name, case, processes.folder, origin.backends, self.port, self.admin)
         self.process = processes.start(name, [program, *words], cores)
-        await_answer(processes, self.process, self.port, "/small/1")
+        await_answer(processes, self.process, self.port, "/small/1", case.tls)
 
     @property
     def pids(self):
@@ -122,9 +123,18 @@ class Proxy:
         return tree(self.process.pid)
 
 
-def fetch(port, path, connection=None):
+def connect(port, tls, timeout):
+    """A connection to a proxy, whoever it is."""
+    if not tls:
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout, context=anyone)
+
+
+def fetch(port, path, connection=None, tls=False):
     """One GET: status, headers, body."""
-    own = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    own = connection or connect(port, tls, 5)
     try:
         own.request("GET", path)
         answer = own.getresponse()
@@ -134,7 +144,7 @@ def fetch(port, path, connection=None):
             own.close()
 
 
-def await_answer(processes, process, port, path):
+def await_answer(processes, process, port, path, tls=False):
     """Waits until the program answers 200; fails with the program's own words if it ends or does not."""
     until = time.monotonic() + START_SECONDS
     last = "no answer"
@@ -142,7 +152,7 @@ def await_answer(processes, process, port, path):
         if process.poll() is not None:
             raise Failed(f"{process.name} ended at once:\n{processes.complaint(process.name)}")
         try:
-            status = fetch(port, path)[0]
+            status = fetch(port, path, tls=tls)[0]
             if status == 200:
                 return
             last = f"status {status}"

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from counters import Usage, memory_kib
-from processes import Failed, fetch
+from processes import Failed, connect, fetch
 
 LOAD = Path(__file__).resolve().parent / "load.lua"
 WRK_TIMEOUT_SECONDS = 10
@@ -42,7 +42,7 @@ def place(proxy, origin, case):
     """Asks for each of some paths twice and compares. Bodies of 1 GiB are asked for once."""
     places = {}
     paths = [1] if case.body > 1 << 20 else [*range(1, 1025 if case.backends >= 100 else 65)] * 2
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=10)
+    connection = connect(proxy.port, case.tls, 10)
     try:
         for n in paths:
             if case.upload:
@@ -127,8 +127,8 @@ def run_load(case, proxy, processes, tools, seconds, cores, count=0, rate=0, beg
 def wrk_command(case, proxy, tools, seconds):
     """How wrk is called."""
     return [tools["wrk"], "-t1", f"-c{case.connections}", f"-d{seconds}s", f"--timeout={WRK_TIMEOUT_SECONDS}s",
-            "--latency", "-s", str(LOAD), f"http://127.0.0.1:{proxy.port}", "--", case.prefix, str(case.paths),
-            str(case.upload), str(case.headers)]
+            "--latency", "-s", str(LOAD), f"{'https' if case.tls else 'http'}://127.0.0.1:{proxy.port}", "--", case.prefix, str(case.paths),
+            str(case.upload), str(case.headers), "close" if case.new_connections else "keep"]
 
 
 def result(process, proxy, processes, limit):

@@ -5,6 +5,7 @@ Never starts anything. Start at `configure`; README.md explains every setting.
 
 import random
 import socket
+import subprocess
 from pathlib import Path
 
 CONFIG = Path(__file__).resolve().parent / "config"
@@ -38,6 +39,14 @@ ACCESS_LOG = {
     "ringway.toml": '[access_log]\nformat = "common"\nfile = "{file}"',
 }
 
+# How a listener speaks TLS, with one file that holds certificate and key. nginx wants the certificate on lines of their own.
+TLS = {
+    "nginx.conf": "ssl",
+    "haproxy.cfg": "ssl crt {file}",
+    "ringway.toml": '[listeners.tls]\ncertificates = ["{file}"]',
+}
+CERTIFICATE = {"nginx.conf": "ssl_certificate {file};\nssl_certificate_key {file};\nssl_protocols TLSv1.2 TLSv1.3;"}
+
 SPLICE = {"haproxy-splice": "option splice-response\noption splice-request"}
 BUFFERS = {"nginx-buffers": "proxy_buffer_size 16k; proxy_buffers 32 16k;"}
 
@@ -63,6 +72,8 @@ def configure(name, case, folder, backends, port, admin):
     path = fill(template, folder, f"{name}.{template}", backends, " check inter 1s" if case.dead else "", NAME=name,
                 PORT=port, ADMIN=admin, POOL=case.pool, ACCESS_LOG=wanted,
                 CHECKS=CHECKS.get(template, "") if case.dead else "",
+                TLS=TLS[template].format(file=certificate(folder)) if case.tls else "",
+                CERTIFICATE=CERTIFICATE.get(template, "").format(file=certificate(folder)) if case.tls else "",
                 SPLICE=SPLICE.get(name, ""), BUFFERS=f"{BUFFERS.get(name, '')} {bounded}".strip())
     return {
         "nginx.conf": ["-p", str(folder), "-c", str(path)],
@@ -70,6 +81,18 @@ def configure(name, case, folder, backends, port, admin):
         "envoy.yaml": ["-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"],
         "ringway.toml": ["run", "-c", str(path)],
     }[template]
+
+
+def certificate(folder):
+    """A file with a certificate on P-256 and its key, made once by openssl."""
+    both, own, key = (folder / f"tls.{kind}" for kind in ("pem", "crt", "key"))
+    if not both.exists():
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", str(key), "-out", str(own), "-days", "2", "-subj", "/CN=localhost"],
+                       check=True, capture_output=True)
+        both.touch(0o600)
+        both.write_text(own.read_text() + key.read_text())
+    return both
 
 
 def log_file(name, folder):
