@@ -262,6 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_asked_for_than_either_version_has() {
+        // 15 bytes can be all of version 1, 16 of version 2.
+        assert_eq!(read(b""), Ok(Preface::More(12)));
+        assert_eq!(read(b"PROXY UNKNOW"), Ok(Preface::More(3)));
+        assert_eq!(read(SIGNATURE), Ok(Preface::More(4)));
+    }
+
+    #[test]
     fn binary_ones_are_read_strictly() {
         let mut good = Vec::new();
         write(PrefaceVersion::V2, Some(of("192.0.2.1:1", "192.0.2.2:2")), &mut good);

@@ -4,6 +4,7 @@
 
 use std::{
     cell::Cell,
+    io,
     time::{Duration, Instant},
 };
 
@@ -188,6 +189,10 @@ impl Receiving<'_> {
     /// (a fault on either side, a time that ran out, the end of this process) must not look like an end.
     fn close_means_reset(&self, so: bool) {
         if let Err(error) = self.writer.close_means_reset(so) {
+            // A Unix socket never can, which is said once, in the README.
+            if error.kind() == io::ErrorKind::Unsupported {
+                return;
+            }
             tracing::warn!(%error, "a client may take a broken answer for a whole one: its connection can't be reset");
         }
     }

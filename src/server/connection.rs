@@ -35,7 +35,14 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         ClientEnd::new(stream, peer, None, house.policy.idle_body_timeout)
     } else {
         // On the heap while it lasts: a connection that idles does not carry room for it.
-        match Box::pin(introduce(&house, stream, peer, &mut permit)).await {
+        let number = house.check_in();
+        let introduced = tokio::select! {
+            biased;
+            introduced = Box::pin(introduce(&house, stream, peer, &mut permit)) => introduced,
+            () = Box::pin(drained(&house, number)) => None,
+        };
+        house.check_out(number);
+        match introduced {
             Some(client) => client,
             None => return,
         }
@@ -79,6 +86,19 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
     house.check_out(number);
     house.gateway.buffers.take_back(&mut client.input);
     client.stream.say_goodbye(TLS_GOODBYE).await;
+}
+
+/// Waits until the proxy drains, and then as long as for any connection that has said nothing.
+async fn drained(house: &House, number: u64) {
+    std::future::poll_fn(|cx| match house.draining_since.get() {
+        Some(_) => Poll::Ready(()),
+        None => {
+            house.wake_when_draining(number, cx.waker());
+            Poll::Pending
+        }
+    })
+    .await;
+    tokio::time::sleep(DRAIN_IDLE).await;
 }
 
 /// What comes before the first request: the PROXY protocol, and the handshake of TLS. `None`: it did not come about.

@@ -189,3 +189,23 @@ async fn the_drain_timeout_and_a_second_signal_end_what_does_not_end() {
     running.signal("TERM");
     assert_eq!(running.exit_code().await, Some(0));
 }
+
+#[tokio::test]
+async fn a_connection_that_has_not_begun_to_speak_tls_holds_up_no_drain() {
+    let folder = super::support::process::Directory::new();
+    let key = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
+    let file = folder.file("a.pem", &(key.cert.pem() + &key.signing_key.serialize_pem()));
+    let origin = Origin::named("one").await;
+    let address = "address = \"127.0.0.1:0\"\n";
+    let tls = format!(
+        "{address}[listeners.tls]\ncertificates = [\"{}\"]\nhandshake_timeout = \"1h\"\n",
+        file.display()
+    );
+    let text = super::support::proxy::configuration(&[&origin], "", "").replacen(address, &tls, 1);
+    let proxy = Proxy::start(&text).await;
+    let mut silent = Client::connect(proxy.address).await;
+    proxy.counts("ringway_client_connections_open", &[], 1.0).await;
+    // The kit waits for 20 seconds at most, the drain for 30.
+    assert_eq!(proxy.stop().await, ringway::app::Stopped::Drained);
+    silent.is_closed().await;
+}
