@@ -79,8 +79,7 @@ pub async fn probe(
         socket.set_port(port);
     }
     let check = async {
-        let host = configured.host();
-        let stream = connect(&address, approach, &host, None).await?;
+        let stream = connect(&address, approach, configured, None).await?;
         match &policy.kind {
             ProbeKind::Off | ProbeKind::Tcp => Ok(()),
             ProbeKind::Http(http) => http_check(http, stream, configured).await.map_err(Failed::Answer),

@@ -141,8 +141,7 @@ impl Attempt<'_> {
         let MemberView { backend, addresses, .. } = self.member;
         let limit = self.plan.forward.connect_timeout;
         let limit = self.total.map_or(limit, |total| limit.min(total.saturating_duration_since(begun)));
-        let host = backend.address.host();
-        let opened = Connection::open(addresses, &self.plan.approach, &host, self.ends);
+        let opened = Connection::open(addresses, &self.plan.approach, &backend.address, self.ends);
         match timer.within(limit, opened).await {
             Some(Ok(connection)) => {
                 let now = Instant::now();
@@ -253,7 +252,8 @@ impl Attempt<'_> {
     }
 
     fn keep(&self, mut connection: Connection, now: Instant) {
-        if connection.is_personal {
+        // It has been introduced as this client's: nobody else's requests may go over it.
+        if self.plan.approach.preface.is_some() {
             return self.gateway.upstreams.close(&self.member.backend, connection, Closed::Personal);
         }
         self.gateway.buffers.take_back(&mut connection.input);

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     endpoint::Endpoint,
+    fleet::Address,
     io::{Buffer, Secure, Stream},
     preface::{self, Ends, PrefaceVersion},
     tls::BackendTls,
@@ -27,14 +28,15 @@ pub struct Approach {
     pub tls: Option<BackendTls>,
 }
 
-/// Opens a stream as the pool's backends want it. `host` is what they must prove to be, `ends` what they are told of the client.
+/// Opens a stream as the pool's backends want it. `configured` is whose host the backend must prove to be, `ends` what it is told of the
+/// client.
 ///
 /// # Errors
 /// The connection, or its handshake, did not come about.
 pub async fn connect(
     to: &Endpoint,
     approach: &Approach,
-    host: &str,
+    configured: &Address,
     ends: Option<Ends>,
 ) -> io::Result<Stream> {
     let mut stream = Stream::connect(to).await?;
@@ -47,7 +49,7 @@ pub async fn connect(
     let Stream::Tcp(stream) = stream else {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS over a Unix socket is not spoken"));
     };
-    let name = tls.name_for(host).map_err(io::Error::other)?;
+    let name = tls.name_for(&configured.host()).map_err(io::Error::other)?;
     // On the heap: few connections need the room.
     let session = Box::pin(tls.connector().connect(name, stream)).await?;
     Ok(Stream::Secure(Box::new(Secure::new(session))))
@@ -69,8 +71,6 @@ pub struct Connection {
     /// Its last answer had no body. A backend that sends one all the same may do so after the head has been read and the
     /// connection kept: before the next exchange the kernel is asked.
     pub suspect: bool,
-    /// It has been introduced as one client's: nobody else's requests may go over it.
-    pub is_personal: bool,
 }
 
 impl Connection {
@@ -81,12 +81,12 @@ impl Connection {
     pub async fn open(
         addresses: &[Endpoint],
         approach: &Approach,
-        host: &str,
+        configured: &Address,
         ends: Option<Ends>,
     ) -> Result<Connection, ConnectError> {
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
         for address in addresses {
-            match connect(address, approach, host, ends).await {
+            match connect(address, approach, configured, ends).await {
                 Ok(stream) => {
                     return Ok(Connection {
                         stream,
@@ -95,7 +95,6 @@ impl Connection {
                         born: Instant::now(),
                         reused: false,
                         suspect: false,
-                        is_personal: approach.preface.is_some(),
                     });
                 }
                 Err(error) => last = error,

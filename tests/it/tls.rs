@@ -289,7 +289,7 @@ async fn silence_and_plain_words_end_a_handshake() {
     let (folder, authority) = (Directory::new(), Authority::new());
     let origin = Origin::named("one").await;
     let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
-    let text = format!("certificates = [{certificates}]\nhandshake_timeout = \"100ms\"");
+    let text = format!("certificates = [{certificates}]\nhandshake_timeout = \"1s\"");
     let proxy = Proxy::start(&secured(&[&origin], &text)).await;
     let mut silent = Client::connect(proxy.address).await;
     silent.is_closed().await;
@@ -494,14 +494,16 @@ async fn a_client_that_reads_late_gets_all_of_it() {
     session.flush().await.unwrap();
     // Until nothing moves any more: every buffer on the way is full, and answers wait in the session.
     let mut before = 0.0;
-    loop {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let now = proxy.metric("ringway_requests_total", &["class=\"2xx\""]).await;
-        if now > 0.0 && now == before {
-            break;
+    soon("nothing moves any more", async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let now = proxy.metric("ringway_requests_total", &["class=\"2xx\""]).await;
+            if now > 0.0 && now == std::mem::replace(&mut before, now) {
+                return;
+            }
         }
-        before = now;
-    }
+    })
+    .await;
     assert!(before < REQUESTS as f64, "the buffers take all of it: the test shows nothing");
     let mut all = Vec::new();
     soon("all answers and the end", session.read_to_end(&mut all)).await.expect("an end with a last word");

@@ -7,6 +7,7 @@ import http.client
 import socket
 
 from ground import wait_until
+from origins import NGINX
 from processes import free_ports, tool
 from proxy import Proxy, pool
 
@@ -25,24 +26,8 @@ backend out-{word}
     source 127.0.0.1
     server ringway 127.0.0.1:{to} {word} {check} check inter 200ms
 """
-NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-events {{ worker_connections 1024; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/client_body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port} proxy_protocol;
-        location / {{ return 200 "$proxy_protocol_addr $http_x_forwarded_for"; }}
-    }}
-}}
-"""
+# In the place of a port, and of the name that it answers.
+HEARS = ("{port} proxy_protocol", "$proxy_protocol_addr $http_x_forwarded_for")
 CLIENT = "127.0.0.9"
 HEALTH = 'kind = "http"\ninterval = "200ms"'
 
@@ -51,7 +36,7 @@ def run(report, ground):
     behind, first, second = free_ports(3)
     own = ground.folder / "nginx"
     own.mkdir()
-    (own / "nginx.conf").write_text(NGINX.format(folder=own, port=behind))
+    (own / "nginx.conf").write_text(NGINX.format(folder=own, port=HEARS[0].format(port=behind), name=HEARS[1]))
     ground.processes.start("nginx", [tool("nginx"), "-e", "stderr", "-p", own, "-c", own / "nginx.conf"])
     for version in ("v1", "v2"):
         front = free_ports(1)[0]
