@@ -14,8 +14,9 @@ const SAVE: &str = "cargo bench --bench request -- --save";
 
 /// How many percent more instructions fail a scenario.
 const LIMIT: f64 = 10.0;
-/// How many more system calls for each request do.
-const LIMIT_CALLS: f64 = 0.5;
+/// How many percent more system calls do. Where each request has a connection of its own, which events one `epoll_wait` brings
+/// together moves their number from 28.6 to 34.0; one call more for a request on a kept connection is above it.
+const LIMIT_CALLS: f64 = 5.0;
 
 /// What else the counts depend on.
 #[derive(PartialEq, Eq)]
@@ -91,7 +92,7 @@ pub(crate) fn judge(measured: &[Measured], tools: &Tools, baseline: Option<&Base
             strangers.push(one.name);
             continue;
         };
-        let more_calls = one.calls - kept.calls;
+        let more_calls = (one.calls / kept.calls - 1.0) * 100.0;
         if change > LIMIT || more_calls > LIMIT_CALLS {
             slips.push(one.name);
         } else if change < -LIMIT || more_calls < -LIMIT_CALLS {
@@ -122,7 +123,7 @@ fn remarks(text: &mut String, tools: &Tools, baseline: &Baseline, lists: [&Vec<&
     let [slips, gains, strangers] = lists.map(|names| names.join(", "));
     if !slips.is_empty() {
         *text += &format!(
-            "\nOver the limit (+{LIMIT} % instructions or +{LIMIT_CALLS} system calls): {slips}.\nSee where they are \
+            "\nOver the limit (+{LIMIT} % instructions or +{LIMIT_CALLS} % system calls): {slips}.\nSee where they are \
              spent: --only NAME --profile FILE, then callgrind_annotate FILE.1, before and after the change.\nIf it is \
              intended: {SAVE}, and say so in the commit.\n"
         );
