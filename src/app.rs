@@ -277,6 +277,7 @@ fn start_workers(
         preface_from: listener.preface_from.clone(),
         tls: tls.clone(),
         redirect: listener.redirect,
+        http2: listener.http2,
     };
     let doorways: Arc<[Doorway]> = config.listeners.iter().zip(&**tls).map(doorway).collect();
     let (alive, ended) = mpsc::channel(1);

@@ -4,12 +4,14 @@
 //! specification's "may be lenient" clauses: what two readers could read differently is refused, never repaired.
 //! Start at [`RequestHead::parse`].
 
+mod assemble;
 mod body;
 mod chunked;
 mod field;
 mod request;
 mod response;
 
+pub use assemble::Parts;
 pub use body::{BodyError, BodyReader, Framing, Piece};
 pub use chunked::write_chunk_size;
 pub use field::{Field, Known, Span, is_token, list_items, may_trail, write_address};

@@ -1,9 +1,10 @@
 //! Bytes in and out of a socket: buffers, waiting with a bound, and the two ends of a connection.
 //!
-//! Owns reading and writing. Never looks at what the bytes mean: that is [`crate::http1`].
+//! Owns reading and writing. Never looks at what the bytes mean: that is [`crate::http1`] and [`crate::http2`].
 
 mod buffer;
 mod deadline;
+mod multiplexed;
 mod pipe;
 mod secure;
 mod stream;

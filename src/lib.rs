@@ -29,6 +29,7 @@
 //! | [`ring`] | placement: which backend owns a key, and who comes next. Pure |
 //! | [`fleet`] | pools, backends and their health, and the [`fleet::View`] of them. Pure |
 //! | [`http1`] | HTTP/1.1 on the wire: what bytes mean, and which are refused. Pure |
+//! | [`http2`] | HTTP/2 on the wire: frames, field compression, windows, streams and what a peer may ask for. Pure |
 //! | [`io`] | streams, buffers and timers of a connection, whatever carries it; [`endpoint`] is where it leads |
 //! | [`upstream`] | connections to backends |
 //! | [`proxy`] | the request path; start at [`proxy::exchange::exchange`] |
@@ -41,8 +42,8 @@
 //! | [`config`] | the TOML file and its errors |
 //! | [`app`] | assembly |
 //!
-//! Dependencies point one way: `app → {admin, proxy, server, control} → {upstream, telemetry} → fleet → ring`; `http1`,
-//! `io`, `endpoint`, `preface`, `tally` and `limits` are leaves. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
+//! Dependencies point one way: `app → {admin, proxy, server, control} → {upstream, telemetry} → fleet → ring`; `endpoint`,
+//! `preface`, `tally` and `limits` are leaves, and `io → http2 → http1 → limits`. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
 //! them. `tests/it/tidy.rs` holds these rules.
 //!
 //! # Why the data path does not use hyper
@@ -57,6 +58,10 @@
 //! - **Cost.** One task carries both sides of an exchange: no second task per upstream connection, no channel between
 //!   the two, no header map. Lines that need no change are copied in runs. An idle connection, on either side, is a bare
 //!   socket: no buffer, no parser. `benches/peers` measures what that gives.
+//!
+//! HTTP/2 ([`http2`]) is ours too, for the same reasons: what another server repairs before we see it can't be refused, what it does not count
+//! can't be bounded, and a stream that reads and writes like a connection needs no second request path. A stream's head is put
+//! together as the lines that an HTTP/1.1 client would have sent, so one reader judges both.
 //!
 //! # What keeps the data path short
 //!
@@ -78,6 +83,7 @@ pub mod control;
 pub mod endpoint;
 pub mod fleet;
 pub mod http1;
+pub mod http2;
 pub mod io;
 pub mod limits;
 pub mod preface;

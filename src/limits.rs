@@ -43,6 +43,9 @@ pub const CHUNK_EXTENSION_BYTES: usize = 16 * 1024;
 /// Bytes of a trailer section.
 pub const TRAILER_BYTES: usize = 16 * 1024;
 
+/// Fields of a trailer section.
+pub const TRAILER_FIELDS: usize = 64;
+
 /// Interim (1xx) answers that a backend may send before the final one.
 pub const INTERIM_ANSWERS: usize = 64;
 
@@ -111,3 +114,34 @@ pub const ACCESS_FINISH: Duration = Duration::from_secs(2);
 
 /// Bytes of a path, header value or key in an access log line; longer ones are cut.
 pub const LOG_FIELD_BYTES: usize = 2048;
+
+/// Bytes of the table that a peer's field compression may refer to, which everybody must grant (RFC 9113 section 6.5.2).
+pub const HPACK_TABLE_BYTES: usize = 4096;
+
+/// Streams that a client may have open on one HTTP/2 connection: what RFC 9113 section 6.5.2 calls the least that should be.
+pub const HTTP2_STREAMS: u32 = 128;
+
+/// Bytes that a peer may send on one stream before they are taken: enough for 25 MB/s over 10 ms.
+pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same for a connection: the bound on what the streams of one client can have waiting here.
+pub const HTTP2_CONNECTION_WINDOW: u32 = 512 * 1024;
+
+/// Bytes that wait to be written to one HTTP/2 connection before its streams wait.
+pub const HTTP2_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Bytes that wait to be written before nothing more is read, so that nobody can have us collect answers to his control frames.
+pub const HTTP2_OUTPUT_MOST: usize = 256 * 1024;
+
+/// `CONTINUATION` frames of one field section.
+pub const HTTP2_CONTINUATIONS: u32 = 16;
+
+/// How many frames of a kind that costs us and moves nothing a peer may send at once, and how many more each second.
+pub const HTTP2_PATIENCE: (u32, u32) = (1000, 100);
+
+/// How many streams a peer may give up, or lose by its own fault, at once, and how many more each second. A browser that leaves a page
+/// gives up some hundred.
+pub const HTTP2_RESETS: (u32, u32) = (500, 50);
+
+/// `WINDOW_UPDATE` frames that a peer may send at once, beside some for each frame of payload that it gets.
+pub const HTTP2_WINDOW_UPDATES: u32 = 4000;

@@ -17,6 +17,7 @@ pub mod route;
 
 mod answer;
 mod attempt;
+mod form;
 mod record;
 mod request_body;
 mod send;

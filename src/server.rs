@@ -8,9 +8,10 @@ mod connection;
 mod gate;
 mod handshakes;
 mod listen;
+mod multiplex;
 mod worker;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -40,6 +41,29 @@ pub struct ListenerPolicy {
     pub tls: Option<TlsPolicy>,
     /// It sends its clients to the listener that speaks TLS on this port. `None`: it serves them.
     pub redirect: Option<u16>,
+    /// Whether it speaks HTTP/2.
+    pub http2: Http2,
+}
+
+/// Whether a listener speaks HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2 {
+    /// It does not.
+    Off,
+    /// Where it speaks TLS, with those who ask for it in the handshake (RFC 7301).
+    Auto,
+    /// And in the clear, with those who begin with it (RFC 9113 section 3.3).
+    PriorKnowledge,
+}
+
+impl fmt::Display for Http2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Http2::Off => "off",
+            Http2::Auto => "auto",
+            Http2::PriorKnowledge => "prior-knowledge",
+        })
+    }
 }
 
 /// What a listener does with a connection before and beside its requests.
@@ -51,6 +75,8 @@ pub struct Doorway {
     pub tls: Option<Arc<ListenerTls>>,
     /// Where it sends its clients, if it does nothing else.
     pub redirect: Option<u16>,
+    /// Whether it speaks HTTP/2.
+    pub http2: Http2,
 }
 
 /// How the process runs and ends.

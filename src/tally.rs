@@ -170,6 +170,8 @@ reasons! {
         HeadTooLarge = "head_too_large",
         /// 501: a transfer coding that is not supported.
         TransferCoding = "transfer_coding",
+        /// 501: a protocol to change to that the pool does not allow.
+        Protocol = "protocol",
         /// 502: the backend broke the connection or could not be reached.
         BackendBroken = "backend_broken",
         /// 502: the backend broke the protocol.
@@ -195,7 +197,7 @@ impl Refusal {
             Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,
             Refusal::HeadTooLarge => 431,
-            Refusal::TransferCoding => 501,
+            Refusal::TransferCoding | Refusal::Protocol => 501,
             Refusal::BackendBroken | Refusal::BackendProtocol => 502,
             Refusal::NoBackend => 503,
             Refusal::BackendTimeout => 504,
@@ -239,6 +241,34 @@ reasons! {
         Timeout = "timeout",
         /// It was the oldest when one too many came.
         CrowdedOut = "crowded_out",
+    }
+}
+
+reasons! {
+    /// Why an HTTP/2 connection was ended before its time.
+    Http2Fault {
+        /// The peer broke the rules.
+        Protocol = "protocol",
+        /// Its field compression can't be followed.
+        Compression = "compression",
+        /// It sent more than the windows allow.
+        FlowControl = "flow_control",
+        /// It gave up too many streams that it had just begun, or had too many taken from it.
+        Resets = "resets",
+        /// A field section in too many pieces, or with too many bytes.
+        FieldSection = "field_section",
+        /// Too many `SETTINGS`.
+        Settings = "settings",
+        /// Too many `PING`s.
+        Pings = "pings",
+        /// Too many frames without anything in them.
+        EmptyFrames = "empty_frames",
+        /// Too many `WINDOW_UPDATE`s for what was sent.
+        WindowUpdates = "window_updates",
+        /// Too many frames that mean nothing here.
+        IdleTalk = "idle_talk",
+        /// It took nothing for too long.
+        Stalled = "stalled",
     }
 }
 
@@ -327,6 +357,12 @@ pub struct PoolCells {
 pub struct WorkerCells {
     /// Answers of our own before a pool was known, by [`Refusal`].
     pub refusals: ByReason<{ Refusal::ALL.len() }>,
+    /// HTTP/2 connections ended for a fault of the client, by [`Http2Fault`].
+    pub http2_faults: ByReason<{ Http2Fault::ALL.len() }>,
+    /// HTTP/2 connections.
+    pub http2_connections: Tally,
+    /// HTTP/2 streams that were refused or taken from clients.
+    pub http2_resets: Tally,
 }
 
 /// What the control task counts about one backend's probes.

@@ -78,4 +78,6 @@ pub struct TlsPolicy {
     pub client_ca: Option<PathBuf>,
     /// Time for a handshake.
     pub handshake_timeout: Duration,
+    /// Clients may agree on HTTP/2 in the handshake.
+    pub offers_http2: bool,
 }

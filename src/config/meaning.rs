@@ -19,7 +19,7 @@ use crate::{
         rewrite::Rewrite,
         route::{HostPattern, RoutePolicy},
     },
-    server::ListenerPolicy,
+    server::{Http2, ListenerPolicy},
     telemetry::AccessLogPolicy,
     tls::{ClientAuth, TlsPolicy},
 };
@@ -54,7 +54,8 @@ pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
                 mode: listener.mode.value,
                 preface_from: listener.preface_from.value,
                 redirect: Some(listener.redirect.value).filter(|port| *port > 0),
-                tls: listener.tls.map(tls),
+                tls: listener.tls.map(|written| tls(written, listener.http2)),
+                http2: listener.http2,
             })
             .collect(),
         client: written.client,
@@ -110,13 +111,14 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
     }
 }
 
-fn tls(tls: Tls) -> TlsPolicy {
+fn tls(tls: Tls, http2: Http2) -> TlsPolicy {
     TlsPolicy {
         certificates: tls.certificates,
         min_version: tls.min_version,
         client_auth: tls.client_auth.value,
         client_ca: tls.client_ca.value,
         handshake_timeout: tls.handshake_timeout,
+        offers_http2: http2 != Http2::Off,
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     endpoint::Endpoint,
     proxy::{rewrite::FieldChanges, route::HostPattern},
-    server::{ClientPolicy, ServerPolicy},
+    server::{ClientPolicy, Http2, ServerPolicy},
     telemetry::{AccessFormat, KeyInLog, LogFormat, LogPolicy},
     tls::{CertificateFiles, ClientAuth, MinVersion},
 };
@@ -51,6 +51,7 @@ pub(super) struct Listener {
     pub(super) mode: Located<u32>,
     pub(super) preface_from: Located<Vec<IpNet>>,
     pub(super) redirect: Located<u16>,
+    pub(super) http2: Http2,
     pub(super) tls: Option<Tls>,
     /// The address if no name is written.
     pub(super) name: Located<String>,
@@ -158,12 +159,16 @@ fn listener(section: &mut Section<'_>) -> Option<Listener> {
     let doc = "The port of the listener that speaks TLS: this one then answers every request with a redirect to it; 0 means that it serves \
                requests itself.";
     let redirect = section.key("redirect_to_https", Integer::new(0, 65_535), 0, doc);
+    let doc = "Whether it speaks HTTP/2: \"auto\" where it speaks TLS, with clients that ask for it in the handshake; \"prior-knowledge\" in the \
+               clear too, with clients that begin with it; \"off\" with nobody.";
+    let kind = Choice(&[Http2::Auto, Http2::PriorKnowledge, Http2::Off]);
+    let http2 = section.key("http2", kind, Http2::Auto, doc).value;
     let doc = "The listener speaks TLS.";
     let tls = section.optional_table("tls", doc, tls);
     let address = address?;
     let name = name.unwrap_or_else(|| Located { value: address.value.to_string(), at: None, sound: true });
     section.record("name", text::name().literal(&name.value));
-    Some(Listener { address, mode, preface_from, redirect, tls, name })
+    Some(Listener { address, mode, preface_from, redirect, http2, tls, name })
 }
 
 fn tls(section: &mut Section<'_>) -> Tls {

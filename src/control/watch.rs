@@ -60,7 +60,7 @@ pub(super) fn start(
     for backend in watched {
         let policy = policies[backend.pool].clone();
         let watch = Watch { watched: backend.clone(), report: report.clone(), in_flight: in_flight.clone() };
-        tasks.spawn(watch.run(policy));
+        tasks.spawn_local(watch.run(policy));
     }
     tasks
 }

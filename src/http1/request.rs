@@ -63,7 +63,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn of(name: &[u8]) -> Result<Method, HeadError> {
+    pub(super) fn of(name: &[u8]) -> Result<Method, HeadError> {
         Ok(match name {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,
@@ -89,6 +89,8 @@ pub enum Version {
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2, of which only the meaning of heads is a matter of this module: RFC 9113 section 8.
+    Http2,
 }
 
 /// Where a request wants to go: path and query as written.
@@ -101,9 +103,9 @@ pub struct Target {
 /// A request's head. One is kept per connection and parsed into again and again.
 #[derive(Debug)]
 pub struct RequestHead {
-    bytes: Vec<u8>,
-    fields: Vec<Field>,
-    method_name: Span,
+    pub(super) bytes: Vec<u8>,
+    pub(super) fields: Vec<Field>,
+    pub(super) method_name: Span,
     /// The method.
     pub method: Method,
     /// The version that the client speaks.
@@ -111,7 +113,7 @@ pub struct RequestHead {
     /// How its body is framed.
     pub framing: Framing,
     target: Target,
-    authority: Option<Span>,
+    pub(super) authority: Option<Span>,
     /// The client wants to go on using the connection (RFC 9112 section 9.3).
     pub keep_alive: bool,
     /// `Connection` names fields that must not pass.
@@ -119,7 +121,7 @@ pub struct RequestHead {
     /// The client takes trailers (RFC 9110 section 10.1.4).
     pub takes_trailers: bool,
     /// The protocol that the client wants to change to.
-    upgrade: Option<Span>,
+    pub(super) upgrade: Option<Span>,
 }
 
 impl Default for RequestHead {
@@ -217,7 +219,7 @@ impl RequestHead {
     }
 
     /// The four forms of a target (RFC 9112 section 3.2); the authority form is for `CONNECT` alone.
-    fn read_target(&mut self, target: &[u8], input: &[u8]) -> Result<(), HeadError> {
+    pub(super) fn read_target(&mut self, target: &[u8], input: &[u8]) -> Result<(), HeadError> {
         if target.contains(&b'#') {
             return Err(HeadError::Malformed("a fragment in the request target"));
         }
@@ -245,7 +247,7 @@ impl RequestHead {
     }
 
     /// Host, framing and connection options, from the fields that carry them.
-    fn read_fields(&mut self) -> Result<(), HeadError> {
+    pub(super) fn read_fields(&mut self) -> Result<(), HeadError> {
         let mut host = None;
         let mut length = None;
         let mut codings = 0;
@@ -304,7 +306,7 @@ impl RequestHead {
             return Err(HeadError::Malformed("Connection names too many fields"));
         }
         self.names_fields = named > 0;
-        self.keep_alive = !close && (self.version == Version::Http11 || keep_alive);
+        self.keep_alive = !close && (self.version >= Version::Http11 || keep_alive);
         if host.is_none() && self.version == Version::Http11 {
             return Err(HeadError::Malformed("no Host"));
         }

@@ -7,7 +7,7 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::Secure;
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, http2};
 
 /// A connection's stream.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// TLS over TCP, after the handshake.
     Secure(Box<Secure>),
+    /// One of those that a connection of HTTP/2 carries.
+    Multiplexed(http2::Stream),
 }
 
 macro_rules! whichever {
@@ -37,6 +39,7 @@ macro_rules! whichever {
             $kind::Tcp($it) => $what,
             $kind::Unix($it) => $what,
             $kind::Secure($it) => $what,
+            $kind::Multiplexed($it) => $what,
         }
     };
 }
@@ -67,13 +70,23 @@ impl Stream {
     /// # Errors
     /// `WouldBlock` if nothing is.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        whichever!(Stream: self, it => it.try_write(bytes))
+        match self {
+            Stream::Tcp(stream) => stream.try_write(bytes),
+            Stream::Unix(stream) => stream.try_write(bytes),
+            Stream::Secure(stream) => stream.try_write(bytes),
+            Stream::Multiplexed(stream) => {
+                match stream.poll_write(&mut Context::from_waker(Waker::noop()), bytes) {
+                    Poll::Ready(taken) => taken,
+                    Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+                }
+            }
+        }
     }
 
     /// Whether all that was taken is in the kernel's hands. What is not leaves only while somebody writes, flushes or waits to read.
     pub fn is_flushed(&self) -> bool {
         match self {
-            Stream::Tcp(_) | Stream::Unix(_) => true,
+            Stream::Tcp(_) | Stream::Unix(_) | Stream::Multiplexed(_) => true,
             Stream::Secure(session) => session.look(|_, session| !session.wants_write()),
         }
     }
@@ -85,6 +98,8 @@ impl Stream {
             Stream::Tcp(stream) => stream.try_read(&mut byte),
             Stream::Unix(stream) => stream.try_read(&mut byte),
             Stream::Secure(stream) => return stream.seems_open(),
+            // Each carries one exchange: none is kept.
+            Stream::Multiplexed(_) => return false,
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -99,7 +114,7 @@ impl Stream {
             Stream::Secure(stream) if stream.seems_open() => {
                 stream.look(|socket, _| SockRef::from(socket).peek(&mut byte))
             }
-            Stream::Secure(_) => return false,
+            Stream::Secure(_) | Stream::Multiplexed(_) => return false,
         };
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -112,8 +127,10 @@ impl Stream {
         Ok(match self {
             Stream::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Stream::Unix(stream) => Detached::Unix(stream.into_std()?),
-            // A session stays where its handshake was.
-            Stream::Secure(_) => return Err(io::ErrorKind::Unsupported.into()),
+            // A session stays where its handshake was, and a stream with its connection.
+            Stream::Secure(_) | Stream::Multiplexed(_) => {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
         })
     }
 
@@ -130,12 +147,30 @@ impl Stream {
             Stream::Tcp(socket) => of(socket),
             Stream::Unix(_) => None,
             Stream::Secure(session) => session.look(|socket, _| of(socket)),
+            Stream::Multiplexed(stream) => stream.ends(),
         }
     }
 
     /// Whether others on the way can neither read nor change it.
     pub fn is_secure(&self) -> bool {
-        matches!(self, Stream::Secure(_))
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            Stream::Secure(_) => true,
+            Stream::Multiplexed(stream) => stream.is_secure(),
+        }
+    }
+
+    /// The protocol that both ends have agreed on in the handshake of TLS (RFC 7301).
+    pub fn agreed_protocol(&self) -> Option<Vec<u8>> {
+        let Stream::Secure(session) = self else { return None };
+        session.look(|_, session| session.alpn_protocol().map(<[u8]>::to_vec))
+    }
+
+    /// From now on bytes are bytes: what follows a change of protocol. They always are, but on a stream of HTTP/2.
+    pub fn become_raw(&self) {
+        if let Stream::Multiplexed(stream) = self {
+            stream.become_raw();
+        }
     }
 
     /// Says the last word of a session that has come to its proper end, for as long as `patience`. Others have none.
@@ -160,6 +195,7 @@ impl Stream {
                 (ReadHalf::Unix(read), WriteHalf::Unix(write))
             }
             Stream::Secure(stream) => (ReadHalf::Secure(stream), WriteHalf::Secure(stream)),
+            Stream::Multiplexed(stream) => (ReadHalf::Multiplexed(stream), WriteHalf::Multiplexed(stream)),
         }
     }
 }
@@ -195,6 +231,8 @@ pub enum ReadHalf<'a> {
     Unix(unix::ReadHalf<'a>),
     /// By TLS.
     Secure(&'a Secure),
+    /// By HTTP/2.
+    Multiplexed(&'a http2::Stream),
 }
 
 impl ReadHalf<'_> {
@@ -204,6 +242,7 @@ impl ReadHalf<'_> {
             ReadHalf::Tcp(half) => AsRef::<TcpStream>::as_ref(half).poll_read_ready(cx),
             ReadHalf::Unix(half) => AsRef::<UnixStream>::as_ref(half).poll_read_ready(cx),
             ReadHalf::Secure(half) => half.poll_read_ready(cx),
+            ReadHalf::Multiplexed(half) => half.poll_read_ready(cx),
         }
     }
 
@@ -211,7 +250,7 @@ impl ReadHalf<'_> {
     pub fn bare(&self) -> Option<&TcpStream> {
         match self {
             ReadHalf::Tcp(half) => Some(half.as_ref()),
-            ReadHalf::Unix(_) | ReadHalf::Secure(_) => None,
+            ReadHalf::Unix(_) | ReadHalf::Secure(_) | ReadHalf::Multiplexed(_) => None,
         }
     }
 }
@@ -225,6 +264,8 @@ pub enum WriteHalf<'a> {
     Unix(unix::WriteHalf<'a>),
     /// By TLS.
     Secure(&'a Secure),
+    /// By HTTP/2.
+    Multiplexed(&'a http2::Stream),
 }
 
 impl WriteHalf<'_> {
@@ -232,7 +273,7 @@ impl WriteHalf<'_> {
     pub fn bare(&self) -> Option<&TcpStream> {
         match self {
             WriteHalf::Tcp(half) => Some(half.as_ref()),
-            WriteHalf::Unix(_) | WriteHalf::Secure(_) => None,
+            WriteHalf::Unix(_) | WriteHalf::Secure(_) | WriteHalf::Multiplexed(_) => None,
         }
     }
 
@@ -247,7 +288,8 @@ impl WriteHalf<'_> {
                 SockRef::from(socket).set_linger(so.then_some(Duration::ZERO))
             }
             WriteHalf::Unix(_) if so => Err(io::ErrorKind::Unsupported.into()),
-            WriteHalf::Unix(_) => Ok(()),
+            // A stream of HTTP/2 that was not ended is reset.
+            WriteHalf::Unix(_) | WriteHalf::Multiplexed(_) => Ok(()),
             WriteHalf::Secure(half) => {
                 half.close_means_reset(so);
                 half.look(|socket, _| SockRef::from(socket).set_linger(so.then_some(Duration::ZERO)))

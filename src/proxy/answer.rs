@@ -11,8 +11,8 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::{
-    head::{ClientFraming, write_answer, write_switch, write_trailers},
-    request_body::write_payload,
+    form::Carriage,
+    head::{ClientFraming, write_answer, write_switch},
     rewrite::FieldChanges,
     tunnel::Passed,
     waits::{Slow, Waits},
@@ -94,13 +94,19 @@ impl Terms<'_> {
         client
     }
 
+    /// Whether an HTTP/2 client that asked for a change of protocol would take this answer for one, which it is not (RFC 8441 section 5).
+    pub(super) fn is_taken_for_switch(&self, head: &AnswerHead) -> bool {
+        self.upgrade.is_some() && self.request.version == Version::Http2 && matches!(head.status, 200..300)
+    }
+
     /// Body bytes were handed on.
     pub(super) fn passed(&self, n: usize) {
         self.progress.passed.set(self.progress.passed.get() + n as u64);
     }
 
     fn client_framing(&self, framing: Framing) -> ClientFraming {
-        let old = self.request.version == Version::Http10;
+        let version = self.request.version;
+        let old = version == Version::Http10;
         let body = match framing {
             Framing::Chunked | Framing::Close if old => Framing::Close,
             Framing::Close => Framing::Chunked,
@@ -108,7 +114,7 @@ impl Terms<'_> {
         };
         let keep_alive =
             self.request.keep_alive && self.sent.get() && !self.draining.get() && body != Framing::Close;
-        ClientFraming { body, keep_alive, says_keep_alive: old }
+        ClientFraming { body, keep_alive, version }
     }
 }
 
@@ -154,6 +160,9 @@ impl Receiving<'_> {
             return self.switch(&head, length).await;
         }
         let framing = head.framing(self.terms.request.method).map_err(refused)?;
+        if self.terms.is_taken_for_switch(&head) {
+            return Err(Cut::Backend(AttemptEnd::Protocol));
+        }
         self.waits.answer_begins();
         self.out = self.buffers.output();
         let client = self.terms.begin(&mut self.out, self.input.filled(), &head, framing);
@@ -163,8 +172,8 @@ impl Receiving<'_> {
         }
         match (framing, client.body) {
             (Framing::None | Framing::Length(0), _) => self.write_out().await?,
-            (Framing::Length(_), _) => self.pass_length(BodyReader::new(framing)).await?,
-            (_, body) => self.pass_pieces(BodyReader::new(framing), body).await?,
+            (Framing::Length(_), _) => self.pass_length(BodyReader::new(framing), client.carriage()).await?,
+            _ => self.pass_pieces(BodyReader::new(framing), client.carriage()).await?,
         }
         if client.body == Framing::Close {
             self.close_means_reset(false);
@@ -179,7 +188,13 @@ impl Receiving<'_> {
         self.terms.progress.status.set(Some(head.status));
         self.terms.progress.first_byte.set(Some(Instant::now()));
         self.out = self.buffers.output();
-        write_switch(&mut self.out, self.input.filled(), head, self.terms.upgrade.unwrap_or_default());
+        write_switch(
+            &mut self.out,
+            self.input.filled(),
+            head,
+            self.terms.upgrade.unwrap_or_default(),
+            self.terms.request.version,
+        );
         self.input.consume(length);
         self.write_out().await?;
         Ok(Answered { keeps_backend: false, keeps_client: false, has_switched: true })
@@ -257,7 +272,8 @@ impl Receiving<'_> {
         if self.terms.request.version == Version::Http10 {
             return Ok(());
         }
-        let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
+        let version = self.terms.request.version;
+        let client = ClientFraming { body: Framing::None, keep_alive: true, version };
         self.out.clear();
         write_answer(&mut self.out, self.input.filled(), head, client, None);
         self.terms.progress.within_interim.set(true);
@@ -267,12 +283,13 @@ impl Receiving<'_> {
     }
 
     /// A body of known length: what is there goes with the head, the rest straight through.
-    async fn pass_length(&mut self, mut body: BodyReader) -> Result<(), Cut> {
+    async fn pass_length(&mut self, mut body: BodyReader, carriage: Carriage) -> Result<(), Cut> {
         loop {
             let Ok(piece) = body.next(self.input.filled()) else {
                 return Err(Cut::Backend(AttemptEnd::Truncated));
             };
             let n = if let Piece::Data(n) = piece { n } else { 0 };
+            carriage.write_before(n, body.is_over(), &mut self.out);
             // Small answers leave in one piece with one copy, which is less work than two pieces.
             if self.out.len() + n <= BUFFER_BYTES && !self.out.is_empty() {
                 self.out.extend_from_slice(&self.input.filled()[..n]);
@@ -329,19 +346,19 @@ impl Receiving<'_> {
     }
 
     /// A body whose end is only known when it comes. What has come is passed on before more is waited for.
-    async fn pass_pieces(&mut self, mut body: BodyReader, framing: Framing) -> Result<(), Cut> {
+    async fn pass_pieces(&mut self, mut body: BodyReader, carriage: Carriage) -> Result<(), Cut> {
         loop {
             while !body.is_over() {
                 match body.next(self.input.filled()).map_err(|_| Cut::Backend(AttemptEnd::Truncated))? {
                     Piece::More => break,
                     Piece::Framing(n) => self.input.consume(n),
                     Piece::Data(n) => {
-                        write_payload(framing, &self.input.filled()[..n], &mut self.out);
+                        carriage.write_piece(&self.input.filled()[..n], &mut self.out);
                         self.input.consume(n);
                         self.terms.passed(n);
                     }
                     Piece::End(n) => {
-                        self.write_end(framing, n)?;
+                        self.write_end(carriage, n)?;
                         self.input.consume(n);
                     }
                 }
@@ -353,23 +370,16 @@ impl Receiving<'_> {
             self.read_body(&mut body).await?;
             // The connection's end was the body's.
             if body.is_over() {
-                self.write_end(framing, 0)?;
+                self.write_end(carriage, 0)?;
                 return self.write_out().await;
             }
         }
     }
 
-    fn write_end(&mut self, framing: Framing, trailers: usize) -> Result<(), Cut> {
-        if framing != Framing::Chunked {
-            return Ok(());
-        }
-        self.out.extend_from_slice(b"0\r\n");
-        if trailers > 2 {
-            let section = &self.input.filled()[..trailers];
-            write_trailers(&mut self.out, section).map_err(|_| Cut::Backend(AttemptEnd::Truncated))?;
-        }
-        self.out.extend_from_slice(b"\r\n");
-        Ok(())
+    fn write_end(&mut self, carriage: Carriage, trailers: usize) -> Result<(), Cut> {
+        let section = &self.input.filled()[..trailers];
+        let written = carriage.write_end(section, &mut self.out);
+        written.map_err(|_| Cut::Backend(AttemptEnd::Truncated))
     }
 
     async fn read_body(&mut self, body: &mut BodyReader) -> Result<(), Cut> {

@@ -162,6 +162,7 @@ impl Attempt<'_> {
         let backend = &self.member.backend;
         let forward = &self.plan.forward;
         let _open = Upgraded::begin(backend.cells(self.gateway.worker));
+        client.stream.become_raw();
         let closes = forward.upgraded_on_drain == OnDrain::Close;
         let is_cut_off = || closes && self.gateway.draining.get();
         let (buffers, idle) = (&self.gateway.buffers, forward.upgraded_idle_timeout);

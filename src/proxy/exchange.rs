@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     fleet::{MemberView, View},
-    http1::{Known, RequestHead, write_address},
+    http1::{Known, RequestHead, Version, write_address},
     io::{Buffer, Deadline, Stream},
     preface::Ends,
     ring::{MemberIndex, Place},
@@ -78,8 +78,13 @@ impl ClientEnd {
         }
     }
 
+    /// What was said about the client, for those who serve its streams.
+    pub fn take_told(&mut self) -> Option<Box<Told>> {
+        self.told.take()
+    }
+
     /// Both ends of the client's connection, as far as they have addresses.
-    pub(super) fn ends(&self) -> Option<Ends> {
+    pub fn ends(&self) -> Option<Ends> {
         let told = self.told.as_ref().and_then(|told| told.ends);
         told.or_else(|| self.stream.ends().map(|(source, destination)| Ends { source, destination }))
     }
@@ -139,6 +144,11 @@ pub async fn exchange(
     let plan = &gateway.plan.pools[pool];
     let forward = &plan.forward;
     let mut body = RequestBody::new(head.framing, forward.repeat_body_bytes, forward.max_body_bytes);
+    let is_refused = |asked| head.version == Version::Http2 && !forward.allows_upgrade(asked);
+    // In HTTP/1.1 this is a wish, and the request stands without it. In HTTP/2 it is the request (RFC 8441).
+    if head.upgrade().is_some_and(is_refused) {
+        return refuse(client, &mut record, &mut body, Refusal::Protocol).await;
+    }
     let routed = Routed { view: view.clone(), pool, key: None, owner: None, member: None, off_owner: None };
     let (place, routed) = match find_place(gateway, plan, head, record.client, routed) {
         (Some(place), routed) => (place, routed),
@@ -335,6 +345,7 @@ fn write_head(
         via: gateway.plan.via.as_deref().map(str::as_bytes),
         subject: client.told.as_ref().and_then(|told| told.subject.as_deref()),
         upgrade,
+        websocket_key: upgrade.filter(|_| record.head.version == Version::Http2).map(|_| gateway.random()),
         rewrite: way.rewrite,
     };
     write_request(out, record.head, &forwarding);

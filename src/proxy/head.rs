@@ -5,9 +5,13 @@
 
 use std::net::IpAddr;
 
-use super::rewrite::{FieldChanges, Rewrite};
-use crate::http1::{
-    AnswerHead, Field, Framing, Known, RequestHead, Version, list_items, may_trail, write_address,
+use super::{
+    form::Carriage,
+    rewrite::{FieldChanges, Rewrite},
+};
+use crate::{
+    http1::{AnswerHead, Field, Framing, Known, RequestHead, Version, list_items, write_address},
+    http2,
 };
 
 /// What a request's new head is made from, beside the old one.
@@ -29,6 +33,8 @@ pub struct Forwarding<'a> {
     pub subject: Option<&'a str>,
     /// The protocol that the client wants to change to, if that is allowed.
     pub upgrade: Option<&'a [u8]>,
+    /// Chance, for a change of protocol of which a client of HTTP/2 does not say what one of HTTP/1.1 must.
+    pub websocket_key: Option<u128>,
     /// What the route changes.
     pub rewrite: Option<&'a Rewrite>,
 }
@@ -74,7 +80,12 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     match (forwarding.upgrade, head.takes_trailers) {
-        (Some(protocol), _) => write_upgrade(out, protocol),
+        (Some(protocol), _) => {
+            write_upgrade(out, protocol);
+            if let Some(chance) = forwarding.websocket_key {
+                write_websocket_key(out, chance);
+            }
+        }
         (None, true) => out.extend_from_slice(b"te: trailers\r\nconnection: keep-alive, te\r\n"),
         (None, false) => {}
     }
@@ -128,8 +139,11 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
         }
     }
     if let Some(pseudonym) = forwarding.via {
-        let version: &[u8] = if head.version == Version::Http10 { b"1.0 " } else { b"1.1 " };
-        out.extend_from_slice(version);
+        out.extend_from_slice(match head.version {
+            Version::Http10 => b"1.0 ",
+            Version::Http11 => b"1.1 ",
+            Version::Http2 => b"2.0 ",
+        });
         out.extend_from_slice(pseudonym);
     }
     out.extend_from_slice(b"\r\n");
@@ -141,6 +155,16 @@ fn write_upgrade(out: &mut Vec<u8>, protocol: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// RFC 6455 section 4.1: 16 bytes in base64, which show that the backend has read the request as what it is.
+fn write_websocket_key(out: &mut Vec<u8>, chance: u128) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    out.extend_from_slice(b"sec-websocket-key: ");
+    // 128 bits in groups of six, the last of which has two bits.
+    out.extend((0..21).map(|i| DIGITS[(chance >> (122 - 6 * i)) as usize & 63]));
+    out.push(DIGITS[(chance as usize & 3) << 4]);
+    out.extend_from_slice(b"==\r\n");
+}
+
 /// How the client's side of an answer is framed and goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientFraming {
@@ -148,8 +172,15 @@ pub struct ClientFraming {
     pub body: Framing,
     /// The connection stays open after it.
     pub keep_alive: bool,
-    /// The client speaks HTTP/1.0 and must be told that the connection stays open.
-    pub says_keep_alive: bool,
+    /// The version that the client speaks. One of HTTP/1.0 must be told that the connection stays open.
+    pub version: Version,
+}
+
+impl ClientFraming {
+    /// How its body is written.
+    pub(super) fn carriage(&self) -> Carriage {
+        if self.version == Version::Http2 { Carriage::Frames } else { Carriage::of(self.body) }
+    }
 }
 
 /// Writes the head of the answer as the client sees it. `input` are the bytes that `answer` was parsed from.
@@ -160,7 +191,6 @@ pub fn write_answer(
     client: ClientFraming,
     changes: Option<&FieldChanges>,
 ) {
-    write_status(out, answer.status, answer.reason(input));
     let named = NamedFields::of(answer.names_fields, answer.fields(), input);
     let has_no_length = answer.is_interim() || answer.status == 204;
     let skip = |field: &Field| match field.known {
@@ -172,6 +202,10 @@ pub fn write_answer(
         Known::ContentLength => has_no_length || matches!(client.body, Framing::Length(_)),
         known => known.is_hop_by_hop(),
     };
+    if client.version == Version::Http2 {
+        return write_section(out, input, answer, client, (changes, skip));
+    }
+    write_status(out, answer.status, answer.reason(input));
     if answer.canonical {
         copy_lines(out, input, answer.fields(), skip);
     } else {
@@ -193,16 +227,56 @@ pub fn write_answer(
     if !answer.is_interim() {
         if !client.keep_alive {
             out.extend_from_slice(b"connection: close\r\n");
-        } else if client.says_keep_alive {
+        } else if client.version == Version::Http10 {
             out.extend_from_slice(b"connection: keep-alive\r\n");
         }
     }
     out.extend_from_slice(b"\r\n");
 }
 
+/// The same as a field section of HTTP/2.
+fn write_section(
+    out: &mut Vec<u8>,
+    input: &[u8],
+    answer: &AnswerHead,
+    client: ClientFraming,
+    (changes, skip): (Option<&FieldChanges>, impl Fn(&Field) -> bool),
+) {
+    let start = http2::begin_headers(out);
+    http2::write_status(out, answer.status);
+    for field in answer.fields().iter().filter(|field| !skip(field)) {
+        http2::write_field(out, field.name.of(input), field.value.of(input));
+    }
+    for (name, value) in changes.into_iter().flat_map(FieldChanges::added) {
+        http2::write_field(out, name.as_bytes(), value.as_bytes());
+    }
+    if let Framing::Length(length) = client.body {
+        http2::write_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
+    }
+    let has_no_body = matches!(client.body, Framing::None | Framing::Length(0));
+    http2::finish_headers(out, start, has_no_body && !answer.is_interim());
+}
+
 /// Writes the head of an answer that changes to this protocol.
-pub fn write_switch(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, protocol: &[u8]) {
-    let client = ClientFraming { body: Framing::None, keep_alive: true, says_keep_alive: false };
+pub fn write_switch(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, protocol: &[u8], version: Version) {
+    if version == Version::Http2 {
+        // RFC 8441 section 5: what says so in HTTP/1.1 has no meaning here.
+        let start = http2::begin_headers(out);
+        http2::write_status(out, 200);
+        let named = NamedFields::of(answer.names_fields, answer.fields(), input);
+        for field in answer.fields() {
+            let name = field.name.of(input);
+            let is_of_hop = field.known.is_hop_by_hop() || named.contain(field, input);
+            if !(is_of_hop
+                || name.eq_ignore_ascii_case(b"sec-websocket-accept")
+                || field.known == Known::ContentLength)
+            {
+                http2::write_field(out, name, field.value.of(input));
+            }
+        }
+        return http2::finish_headers(out, start, false);
+    }
+    let client = ClientFraming { body: Framing::None, keep_alive: true, version };
     write_answer(out, input, answer, client, None);
     // In front of the empty line.
     out.truncate(out.len() - 2);
@@ -229,25 +303,6 @@ fn write_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"content-length: ");
     out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
     out.extend_from_slice(b"\r\n");
-}
-
-/// Writes the trailer fields of `section` that may pass, without the empty line after them.
-///
-/// # Errors
-/// The section is not a list of fields.
-pub fn write_trailers(out: &mut Vec<u8>, section: &[u8]) -> Result<(), crate::http1::BodyError> {
-    let mut room = [httparse::EMPTY_HEADER; 64];
-    let bad = crate::http1::BodyError("the trailer section is not valid");
-    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut room) else {
-        return Err(bad);
-    };
-    for field in fields.iter().filter(|field| may_trail(field.name.as_bytes())) {
-        out.extend_from_slice(field.name.as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(field.value);
-        out.extend_from_slice(b"\r\n");
-    }
-    Ok(())
 }
 
 /// Copies the lines that are not skipped, neighbours together.
@@ -308,6 +363,7 @@ mod tests {
             via: Some(b"ringway"),
             subject: None,
             upgrade: None,
+            websocket_key: None,
             rewrite: None,
         };
         let mut out = Vec::new();
@@ -366,7 +422,7 @@ mod tests {
             &mut out,
             input,
             &answer,
-            ClientFraming { body, keep_alive: false, says_keep_alive: false },
+            ClientFraming { body, keep_alive: false, version: Version::Http11 },
             None,
         );
         let text = String::from_utf8(out).unwrap();

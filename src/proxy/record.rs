@@ -142,7 +142,14 @@ impl Record<'_> {
 
 impl Gateway {
     /// Writes the access line of a request whose head was refused: there is little to say about it.
-    pub fn log_refused_head(&self, client: IpAddr, refusal: Refusal, request_id: &[u8], begun: Instant) {
+    pub fn log_refused_head(
+        &self,
+        client: IpAddr,
+        version: Version,
+        refusal: Refusal,
+        request_id: &[u8],
+        begun: Instant,
+    ) {
         if !self.logs_access() {
             return;
         }
@@ -151,7 +158,7 @@ impl Gateway {
             method: b"-",
             authority: b"-",
             path: b"-",
-            version: Version::Http11,
+            version,
             status: Some(refusal.status()),
             refusal: Some(refusal.word()),
             truncated: false,

@@ -12,7 +12,8 @@ use super::{
     waits::{Slow, Waits},
 };
 use crate::{
-    http1::{Method, Version},
+    http1::{Method, RequestHead, Version},
+    http2,
     tally::Refusal,
 };
 
@@ -24,7 +25,7 @@ pub(super) async fn refuse(
     refusal: Refusal,
 ) -> After {
     // Rare, and so on the heap: the exchanges that are answered do not carry room for it.
-    Box::pin(answer_instead(client, record, body, refusal, "")).await
+    Box::pin(answer_instead(client, record, body, refusal, None)).await
 }
 
 /// Sends the client to the listener that speaks TLS.
@@ -42,13 +43,12 @@ pub(super) async fn redirect(
     }
     let port = if port == 443 { String::new() } else { format!(":{port}") };
     let path = if head.path() == b"*" { b"/" } else { head.path() };
-    let mut location = format!("location: https://{host}{port}{}", String::from_utf8_lossy(path));
+    let mut location = format!("https://{host}{port}{}", String::from_utf8_lossy(path));
     if let Some(query) = head.query() {
         location.push('?');
         location.push_str(&String::from_utf8_lossy(query));
     }
-    location.push_str("\r\n");
-    Box::pin(answer_instead(client, record, body, Refusal::Redirected, &location)).await
+    Box::pin(answer_instead(client, record, body, Refusal::Redirected, Some(&location))).await
 }
 
 async fn answer_instead(
@@ -56,7 +56,7 @@ async fn answer_instead(
     record: &mut Record<'_>,
     body: &mut RequestBody,
     refusal: Refusal,
-    extra: &str,
+    location: Option<&str>,
 ) -> After {
     record.ended = Ended::Refused(refusal);
     let head = record.head;
@@ -67,13 +67,14 @@ async fn answer_instead(
     let whole = in_frame && body.is_over();
     let keep_alive = whole && head.keep_alive && !record.gateway.draining.get();
     let mut out = record.gateway.buffers.output();
-    let connection = match keep_alive {
-        true if head.version == Version::Http10 => "connection: keep-alive\r\n",
-        true => "",
-        false => "connection: close\r\n",
+    let asked = Asked {
+        version: head.version,
+        request_id: record.request_id,
+        head_only: head.method == Method::Head,
+        by_grpc: is_grpc(head),
+        keep_alive,
     };
-    let lines = format!("{extra}{connection}");
-    write_refusal(&mut out, refusal, record.request_id, head.method == Method::Head, &lines);
+    write_refusal(&mut out, refusal, &asked, location);
     let written = write_bounded(client, &out).await;
     record.gateway.buffers.recycle(out);
     match (written, keep_alive) {
@@ -92,28 +93,113 @@ pub async fn write_bounded(client: &mut ClientEnd, bytes: &[u8]) -> bool {
     matches!(client.timer.within(limit, write).await, Some(Ok(())))
 }
 
-/// Writes an answer of our own: the status, what to do, which request it was, and nothing about the inside. `lines` are
-/// further lines of the head.
-pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, request_id: &[u8], head_only: bool, lines: &str) {
+/// What an answer of our own must know about the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The version that the client speaks.
+    pub version: Version,
+    /// The request's id.
+    pub request_id: &'a [u8],
+    /// It asked for the head alone.
+    pub head_only: bool,
+    /// The client speaks gRPC, in which all answers are 200 and say more in fields of their own.
+    pub by_grpc: bool,
+    /// Another request may follow on the connection.
+    pub keep_alive: bool,
+}
+
+/// Writes an answer of our own: the status, what to do, which request it was, and nothing about the inside.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, location: Option<&str>) {
     let (phrase, remedy) = phrases(refusal);
     let status = refusal.status();
-    let id = String::from_utf8_lossy(request_id);
+    let id = String::from_utf8_lossy(asked.request_id);
+    if asked.by_grpc && asked.version == Version::Http2 {
+        let message = format!("{phrase}: {remedy} (request {id})");
+        return write_grpc(out, grpc_status(refusal), &message, &id);
+    }
     let body = format!("{status} {phrase}: {remedy}\nrequest {id}\n");
-    let extra = match refusal {
-        Refusal::NoBackend => "retry-after: 1\r\n",
-        Refusal::Method => "allow: GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH\r\n",
-        _ => "",
-    };
-    let length = body.len();
     // RFC 9110 section 6.6.1: whoever makes an answer dates it.
-    let date = httpdate::HttpDate::from(SystemTime::now());
-    let head = format!(
-        "HTTP/1.1 {status} {phrase}\r\ndate: {date}\r\ncontent-type: text/plain; charset=utf-8\r\n\
-         content-length: {length}\r\ncache-control: no-store\r\nx-request-id: {id}\r\n{extra}{lines}\r\n"
-    );
-    out.extend_from_slice(head.as_bytes());
-    if !head_only {
-        out.extend_from_slice(body.as_bytes());
+    let date = httpdate::HttpDate::from(SystemTime::now()).to_string();
+    let length = body.len().to_string();
+    let mut fields = vec![
+        ("date", &*date),
+        ("content-type", "text/plain; charset=utf-8"),
+        ("content-length", &length),
+        ("cache-control", "no-store"),
+        ("x-request-id", &id),
+    ];
+    match refusal {
+        Refusal::NoBackend => fields.push(("retry-after", "1")),
+        Refusal::Method => fields.push(("allow", "GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH")),
+        _ => {}
+    }
+    fields.extend(location.map(|location| ("location", location)));
+    match (asked.version, asked.keep_alive) {
+        (Version::Http2, _) | (Version::Http11, true) => {}
+        (_, false) => fields.push(("connection", "close")),
+        (Version::Http10, true) => fields.push(("connection", "keep-alive")),
+    }
+    let body = if asked.head_only { "" } else { &body };
+    if asked.version == Version::Http2 {
+        let start = http2::begin_headers(out);
+        http2::write_status(out, status);
+        for (name, value) in fields {
+            http2::write_field(out, name.as_bytes(), value.as_bytes());
+        }
+        http2::finish_headers(out, start, body.is_empty());
+        if !body.is_empty() {
+            http2::write_data(out, body.len(), true);
+        }
+    } else {
+        out.extend_from_slice(format!("HTTP/1.1 {status} {phrase}\r\n").as_bytes());
+        for (name, value) in fields {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(body.as_bytes());
+}
+
+/// Whether a client speaks gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+fn is_grpc(head: &RequestHead) -> bool {
+    head.version == Version::Http2
+        && head
+            .value_of(b"content-type")
+            .and_then(|kind| kind.strip_prefix(b"application/grpc"))
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// An answer of gRPC that is nothing but its trailers.
+fn write_grpc(out: &mut Vec<u8>, status: &str, message: &str, id: &str) {
+    let start = http2::begin_headers(out);
+    http2::write_status(out, 200);
+    http2::write_field(out, b"content-type", b"application/grpc");
+    http2::write_field(out, b"grpc-status", status.as_bytes());
+    // Printable ASCII without a per cent sign needs no encoding.
+    http2::write_field(out, b"grpc-message", message.replace('%', "%25").as_bytes());
+    http2::write_field(out, b"x-request-id", id.as_bytes());
+    http2::finish_headers(out, start, true);
+}
+
+/// What a refusal is to gRPC (<https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>): whether the call may be made again depends on it.
+fn grpc_status(refusal: Refusal) -> &'static str {
+    match refusal {
+        // INVALID_ARGUMENT
+        Refusal::Malformed | Refusal::NoKey | Refusal::DotSegments | Refusal::TargetTooLong => "3",
+        // DEADLINE_EXCEEDED
+        Refusal::BackendTimeout | Refusal::RequestTimeout => "4",
+        // RESOURCE_EXHAUSTED
+        Refusal::BodyTooLarge | Refusal::HeadTooLarge => "8",
+        // UNIMPLEMENTED
+        Refusal::NoRoute
+        | Refusal::Method
+        | Refusal::TransferCoding
+        | Refusal::Protocol
+        | Refusal::Version => "12",
+        // INTERNAL
+        Refusal::Redirected | Refusal::BackendProtocol => "13",
+        // UNAVAILABLE
+        Refusal::NoBackend | Refusal::BackendBroken => "14",
     }
 }
 
@@ -129,6 +215,7 @@ fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
         Refusal::BodyTooLarge => ("Content Too Large", "the request body is over the limit"),
         Refusal::TargetTooLong => ("URI Too Long", "the request target is over the limit"),
         Refusal::HeadTooLarge => ("Request Header Fields Too Large", "the request head is over the limit"),
+        Refusal::Protocol => ("Not Implemented", "a change to this protocol is not forwarded"),
         Refusal::TransferCoding => ("Not Implemented", "the only transfer coding is chunked"),
         Refusal::BackendBroken => ("Bad Gateway", "the answer could not be had"),
         Refusal::BackendProtocol => ("Bad Gateway", "the answer could not be understood"),

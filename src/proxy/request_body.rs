@@ -2,10 +2,10 @@
 //!
 //! Owns the bound of that copy and of the body. Never waits: it turns bytes at hand into bytes to send.
 
+use super::form::{Carriage, write_trailers};
 use crate::{
-    http1::{BodyError, BodyReader, Framing, Piece, write_chunk_size},
+    http1::{BodyError, BodyReader, Framing, Piece},
     io::Buffer,
-    proxy::head::write_trailers,
 };
 
 /// Why a body can't go on.
@@ -113,7 +113,7 @@ impl RequestBody {
                 Piece::Data(n) => {
                     self.count(n)?;
                     let data = &input.filled()[..n];
-                    write_payload(self.framing, data, out);
+                    Carriage::of(self.framing).write_piece(data, out);
                     self.keep(data);
                     input.consume(n);
                 }
@@ -145,7 +145,7 @@ impl RequestBody {
     pub(super) fn write_again(&self, out: &mut Vec<u8>) {
         debug_assert!(self.can_be_sent_again(), "a body that began to stream is never sent again");
         if !self.kept.is_empty() {
-            write_payload(self.framing, &self.kept, out);
+            Carriage::of(self.framing).write_piece(&self.kept, out);
         }
         if self.framing == Framing::Chunked && self.is_over() {
             self.write_end(out);
@@ -164,16 +164,5 @@ impl RequestBody {
             Some(max) if self.received > max => Err(BodyFault::TooLarge),
             _ => Ok(()),
         }
-    }
-}
-
-/// Writes payload in this framing.
-pub(super) fn write_payload(framing: Framing, data: &[u8], out: &mut Vec<u8>) {
-    if framing == Framing::Chunked {
-        write_chunk_size(out, data.len());
-        out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
-    } else {
-        out.extend_from_slice(data);
     }
 }

@@ -79,6 +79,8 @@ pub struct FieldChanges {
     gone: Vec<String>,
     /// The lines that are added.
     lines: Vec<u8>,
+    /// The same as names and values.
+    added: Vec<(String, String)>,
 }
 
 impl FieldChanges {
@@ -96,7 +98,8 @@ impl FieldChanges {
             lines.extend_from_slice(value.as_bytes());
             lines.extend_from_slice(b"\r\n");
         }
-        FieldChanges { gone, lines }
+        let pair = |(name, value): (&String, &String)| (name.clone(), value.clone());
+        FieldChanges { gone, lines, added: set.iter().chain(add).map(pair).collect() }
     }
 
     /// Whether fields of this name go.
@@ -104,7 +107,12 @@ impl FieldChanges {
         self.gone.iter().any(|gone| name.eq_ignore_ascii_case(gone.as_bytes()))
     }
 
-    /// What is added.
+    /// What is added, by name and value.
+    pub(super) fn added(&self) -> &[(String, String)] {
+        &self.added
+    }
+
+    /// What is added, as lines.
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
     }

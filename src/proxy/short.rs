@@ -115,7 +115,9 @@ impl Attempt<'_> {
             scratch.replace(head);
             return Err(None);
         };
-        let Ok(framing) = head.framing(self.head.method) else {
+        let (Ok(framing), false) =
+            (head.framing(self.head.method), self.terms(sent).is_taken_for_switch(&head))
+        else {
             return Err(Some((head, length)));
         };
         let data = match framing {
@@ -130,6 +132,9 @@ impl Attempt<'_> {
         *out = self.gateway.buffers.output();
         connection.suspect = framing == Framing::None;
         let client = self.terms(sent).begin(out, input, &head, framing);
+        if data > 0 {
+            client.carriage().write_before(data as usize, true, out);
+        }
         out.extend_from_slice(&input[length..]);
         connection.input.consume(input.len());
         let answered =

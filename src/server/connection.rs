@@ -13,15 +13,16 @@ use std::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use super::{admission::Permit, worker::House};
+use super::{Http2, admission::Permit, multiplex, worker::House};
 use crate::{
-    http1::{HeadError, Parsed, RequestHead, has_head_end},
+    http1::{HeadError, Parsed, RequestHead, Version, has_head_end},
+    http2,
     io::{Secure, Stream},
     limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, TLS_GOODBYE},
     preface::{self, Preface},
     proxy::{
         exchange::{After, ClientEnd, RequestId, Told, exchange},
-        refuse::{write_bounded, write_refusal},
+        refuse::{Asked, write_bounded, write_refusal},
     },
     tally::{HandshakeEnd, Refusal, Rejected},
     tls::{ListenerTls, subject_of},
@@ -48,6 +49,11 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         }
     };
     client.redirect = doorway.redirect;
+    if begins_with_http2(&house, doorway.http2, &mut client).await {
+        Box::pin(multiplex::serve(&house, &mut client)).await;
+        client.stream.say_goodbye(TLS_GOODBYE).await;
+        return;
+    }
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
     let mut patience = house.policy.request_head_timeout;
@@ -86,6 +92,29 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
     house.check_out(number);
     house.gateway.buffers.take_back(&mut client.input);
     client.stream.say_goodbye(TLS_GOODBYE).await;
+}
+
+/// Whether the client speaks HTTP/2: as agreed in the handshake of TLS, or by what it says first where that is allowed in the clear.
+async fn begins_with_http2(house: &House, allowed: Http2, client: &mut ClientEnd) -> bool {
+    if allowed != Http2::PriorKnowledge || client.stream.is_secure() {
+        return allowed != Http2::Off
+            && client.stream.agreed_protocol().is_some_and(|protocol| protocol == b"h2");
+    }
+    let due = Instant::now() + house.policy.request_head_timeout;
+    loop {
+        let filled = client.input.filled();
+        // No method that is in use begins with these letters.
+        let seen = filled.len().min(3);
+        if filled[..seen] != http2::PREFACE[..seen] {
+            return false;
+        }
+        if seen == 3 {
+            return true;
+        }
+        if fill(client, due, BUFFER_BYTES).await != Some(true) {
+            return false;
+        }
+    }
 }
 
 /// Waits until the proxy drains, and then as long as for any connection that has said nothing.
@@ -313,7 +342,7 @@ async fn fill(client: &mut ClientEnd, due: Instant, bound: usize) -> Option<bool
     .await
 }
 
-fn refusal_of(error: HeadError) -> Refusal {
+pub(super) fn refusal_of(error: HeadError) -> Refusal {
     tracing::debug!(%error, "a request's head is refused");
     match error {
         HeadError::Malformed(_) => Refusal::Malformed,
@@ -327,20 +356,33 @@ fn refusal_of(error: HeadError) -> Refusal {
 
 /// Answers a head that is not a request. Where the next one would begin is not known, so it is the last.
 async fn refuse(house: &House, client: &mut ClientEnd, refusal: Refusal, begun: Instant) -> After {
+    let head_only = client.input.filled().starts_with(b"HEAD ");
+    let written = refuse_head(house, client, refusal, begun, (Version::Http11, head_only)).await;
+    if written { After::Linger } else { After::Close }
+}
+
+/// Answers what is not a request, in the client's version. Whether it took the answer.
+pub(super) async fn refuse_head(
+    house: &House,
+    client: &mut ClientEnd,
+    refusal: Refusal,
+    begun: Instant,
+    (version, head_only): (Version, bool),
+) -> bool {
     house.gateway.cells.refusals.at(refusal as usize).bump();
     let id = RequestId::new(house.gateway.random());
     let mut out = house.gateway.buffers.output();
-    let head_only = client.input.filled().starts_with(b"HEAD ");
-    write_refusal(&mut out, refusal, &id.0, head_only, "connection: close\r\n");
+    let asked = Asked { version, request_id: &id.0, head_only, by_grpc: false, keep_alive: false };
+    write_refusal(&mut out, refusal, &asked, None);
     let written = write_bounded(client, &out).await;
-    house.gateway.log_refused_head(client.peer, refusal, &id.0, begun);
+    house.gateway.log_refused_head(client.peer, version, refusal, &id.0, begun);
     house.gateway.buffers.recycle(out);
-    if written { After::Linger } else { After::Close }
+    written
 }
 
 /// Closes so that the last answer arrives: our half first, then what the client still sends is read and thrown away. A close with
 /// bytes unread would make the kernel reset the connection, and the answer with it (RFC 9112 section 9.6).
-async fn linger(client: &mut ClientEnd) {
+pub(super) async fn linger(client: &mut ClientEnd) {
     let due = Instant::now() + LINGER;
     // Over TLS, what is left of the answer goes first, for as long as the client takes it.
     let ClientEnd { stream, timer, .. } = client;

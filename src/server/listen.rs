@@ -227,6 +227,7 @@ mod tests {
             preface_from: vec![],
             tls: None,
             redirect: None,
+            http2: crate::server::Http2::Auto,
         }
     }
 

@@ -73,6 +73,12 @@ families! {
         "Times that changed certificate files were taken in, or refused.";
     TLS_EXPIRY = "ringway_tls_certificate_expiry_timestamp_seconds", Gauge, ["listener", "certificate"],
         "When the certificate in force from this file ends.";
+    HTTP2_CONNECTIONS = "ringway_http2_connections_total", Counter, [],
+        "Client connections that spoke HTTP/2.";
+    HTTP2_ENDED = "ringway_http2_connections_ended_total", Counter, ["reason"],
+        "HTTP/2 connections that Ringway ended for a fault of the client, by the reason.";
+    HTTP2_RESETS = "ringway_http2_streams_reset_total", Counter, [],
+        "HTTP/2 streams that clients gave up, or that Ringway refused or ended for a fault of the client.";
     UPSTREAM_OPENED = "ringway_upstream_connections_opened_total", Counter, ["pool", "backend"],
         "Connections opened to a backend.";
     UPSTREAM_REUSED = "ringway_upstream_connections_reused_total", Counter, ["pool", "backend"],

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     fleet::{Backend, MemberView, PoolView, Standing, View},
     tally::{
-        AttemptEnd, BackendCells, ByReason, Class, Closed, HandshakeEnd, OffOwner, PoolCells, Refusal,
-        Rejected, Tally,
+        AttemptEnd, BackendCells, ByReason, Class, Closed, HandshakeEnd, Http2Fault, OffOwner, PoolCells,
+        Refusal, Rejected, Tally, WorkerCells,
     },
 };
 
@@ -140,6 +140,16 @@ pub(super) const ALL: &[Reading] = &[
             }
         }
     }),
+    Reading::of(names::HTTP2_CONNECTIONS)
+        .process(|sources, _, lines| lines.count(&[], by_workers(sources, |cells| &cells.http2_connections))),
+    Reading::of(names::HTTP2_ENDED).process(|sources, _, lines| {
+        for (at, fault) in Http2Fault::ALL.iter().enumerate() {
+            let count = sources.workers.iter().map(|cells| cells.http2_faults.at(at).get()).sum();
+            lines.count(&[fault.word()], count);
+        }
+    }),
+    Reading::of(names::HTTP2_RESETS)
+        .process(|sources, _, lines| lines.count(&[], by_workers(sources, |cells| &cells.http2_resets))),
     Reading::of(names::UPSTREAM_OPENED).member(|member, lines| sum(member, lines, |cells| &cells.opened)),
     Reading::of(names::UPSTREAM_REUSED).member(|member, lines| sum(member, lines, |cells| &cells.reused)),
     Reading::of(names::UPSTREAM_CLOSED).member(|member, lines| {
@@ -184,6 +194,10 @@ pub(super) const ALL: &[Reading] = &[
 /// Refusals with this number that belong to no pool.
 fn refused(sources: &Sources, refusal: usize) -> u64 {
     sources.workers.iter().map(|cells| cells.refusals.at(refusal).get()).sum()
+}
+
+fn by_workers(sources: &Sources, cell: fn(&WorkerCells) -> &Tally) -> u64 {
+    sources.workers.iter().map(|cells| cell(cells).get()).sum()
 }
 
 fn in_pool<const N: usize>(view: &PoolView, cells: fn(&PoolCells) -> &ByReason<N>, reason: usize) -> u64 {

@@ -210,6 +210,9 @@ fn in_force(
     let mut config = builder.with_cert_resolver(Arc::new(ByName::new(&certificates)));
     // Clients that only speak the older version say so: they would be turned away without it.
     config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+    if policy.offers_http2 {
+        config.alpn_protocols.insert(0, b"h2".to_vec());
+    }
     // A ticket would carry a client's certificate past a change of those who may sign it.
     if policy.client_auth == ClientAuth::None {
         config.ticketer = tickets.clone();

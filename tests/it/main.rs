@@ -17,6 +17,7 @@ mod failover;
 mod fleet;
 mod forwarding;
 mod health;
+mod http2;
 mod keys;
 mod limits;
 mod metrics;

@@ -3,6 +3,7 @@
 //! Everything listens on port 0 of the loopback, waits for conditions with a bound, and ends with its owner.
 
 pub mod client;
+pub mod http2;
 pub mod origin;
 pub mod process;
 pub mod proxy;

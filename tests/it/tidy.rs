@@ -90,6 +90,24 @@ fn dependencies_point_one_way() {
             &[
                 "fleet",
                 "ring",
+                "http2",
+                "io",
+                "upstream",
+                "telemetry",
+                "proxy",
+                "server",
+                "control",
+                "admin",
+                "config",
+                "app",
+                "cli",
+            ],
+        ),
+        (
+            "http2",
+            &[
+                "fleet",
+                "ring",
                 "io",
                 "upstream",
                 "telemetry",
@@ -179,8 +197,8 @@ fn dependencies_point_one_way() {
 #[test]
 fn what_decides_is_pure() {
     let pure = |name: &str| {
-        ["src/ring", "src/fleet", "src/http1"].iter().any(|part| name.starts_with(part))
-            || ["key", "route", "head", "repeat", "choose", "client", "explain", "request_body"]
+        ["src/ring", "src/fleet", "src/http1", "src/http2"].iter().any(|part| name.starts_with(part))
+            || ["key", "route", "head", "repeat", "choose", "client", "explain", "request_body", "form"]
                 .iter()
                 .any(|part| name.starts_with(&format!("src/proxy/{part}")))
     };

@@ -316,6 +316,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
             client_auth: ClientAuth::None,
             client_ca: None,
             handshake_timeout: std::time::Duration::from_secs(1),
+            offers_http2: true,
         };
         ListenerTls::load(policy).map_err(|problem| problem.to_string())
     };
@@ -531,4 +532,33 @@ async fn one_that_has_ended_keeps_no_other_from_being_renewed() {
     let session = handshake(&proxy, &Arc::new(authority.client(None)), "b.example").await.unwrap();
     let shown = session.get_ref().1.peer_certificates().unwrap()[0].to_vec();
     assert_eq!(shown, CertificateDer::from_pem_slice(new.0.as_bytes()).unwrap().to_vec());
+}
+
+#[tokio::test]
+async fn http2_is_spoken_with_those_who_ask_for_it() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let reply = [b"HTTP/1.1 200 OK\r\ncontent-length: 70000\r\n\r\n", &[b'x'; 70_000][..]].concat();
+    let origin = Origin::answering("one", &reply).await;
+    let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
+    for (http2, wanted) in [("auto", Some(&b"h2"[..])), ("off", Some(b"http/1.1"))] {
+        let text = secured(&[&origin], &format!("certificates = [{certificates}]"));
+        let text = text.replacen("[listeners.tls]", &format!("http2 = \"{http2}\"\n[listeners.tls]"), 1);
+        let proxy = Proxy::start(&text).await;
+        let mut config = authority.client(None);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let session = handshake(&proxy, &Arc::new(config), "a.example").await.unwrap();
+        assert_eq!(session.get_ref().1.alpn_protocol(), wanted, "{http2}");
+        if http2 == "off" {
+            continue;
+        }
+        let mut client = super::support::http2::speak(session).await;
+        for _ in 0..3 {
+            let answer =
+                super::support::http2::ask(&mut client, super::support::http2::get("/")).await.unwrap();
+            assert_eq!((answer.status, answer.body.len()), (200, 70_000));
+        }
+        let seen = origin.seen().pop().unwrap();
+        assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+        proxy.counts("ringway_http2_connections_total", &[], 1.0).await;
+    }
 }

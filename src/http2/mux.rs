@@ -1,0 +1,454 @@
+//! What the streams of one connection share: its windows, its output, the table of what is open.
+//!
+//! Owns the order in which streams may write when they can't all: each a frame in turn. Owned itself by the task that carries the bytes,
+//! with which it talks through [`Mux::receive`], [`Mux::take_output`] and a waker.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Poll, Waker},
+    time::Instant,
+};
+
+use super::{
+    Arrival, ErrorCode, Stream,
+    decode::Decoder,
+    frame::{DEFAULT_WINDOW, MAX_PAYLOAD, kind, setting, write_goaway, write_number, write_settings},
+    patience::Patience,
+};
+use crate::{
+    http1::{HeadError, RequestHead},
+    limits::{HTTP2_OUTPUT_BYTES, HTTP2_OUTPUT_MOST},
+};
+
+/// Streams whose end is remembered, so that what is still on its way to them is told from nonsense.
+const REMEMBERED: usize = 128;
+
+/// Heads that wait for the next request.
+const SPARE_HEADS: usize = 8;
+
+/// What a peer may do on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams open at one time.
+    pub streams: u32,
+    /// Bytes of payload on one stream that have not been taken.
+    pub stream_window: u32,
+    /// Bytes of payload on all of them that have not been taken.
+    pub connection_window: u32,
+    /// Bytes in a head.
+    pub head_bytes: usize,
+    /// Fields in a head.
+    pub head_fields: usize,
+}
+
+/// One connection's streams.
+#[derive(Debug)]
+pub struct Mux {
+    pub(super) limits: Limits,
+    is_secure: bool,
+    ends: Option<(SocketAddr, SocketAddr)>,
+    pub(super) state: RefCell<State>,
+}
+
+/// Everything that changes.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) out: Vec<u8>,
+    pub(super) decoder: Decoder,
+    pub(super) block: Option<Block>,
+    pub(super) patience: Patience,
+    /// The peer has said what it must say first.
+    pub(super) has_begun: bool,
+    pub(super) has_settings: bool,
+    pub(super) send_window: i64,
+    pub(super) recv_window: i64,
+    /// Bytes that were taken and for which the peer has no new window yet.
+    recv_owed: u32,
+    /// So many that it is told: half the window, so that few frames say so.
+    recv_step: u32,
+    /// The window that new streams begin with for us.
+    pub(super) peer_window: i64,
+    /// Open streams, in the order of their numbers.
+    streams: Vec<(u32, Box<One>)>,
+    /// The highest number that the peer has used.
+    pub(super) highest: u32,
+    pub(super) arrivals: VecDeque<(u32, Result<Box<RequestHead>, HeadError>, Instant)>,
+    #[expect(
+        clippy::vec_box,
+        reason = "taken and given back for every request: a pointer, not the head, is moved"
+    )]
+    spare_heads: Vec<Box<RequestHead>>,
+    /// Streams that have ended, and whether by our will.
+    ended: VecDeque<(u32, bool)>,
+    /// Streams that wait for their turn to write.
+    waiting: VecDeque<u32>,
+    /// Streams whose turn it is, and that have not used it.
+    granted: usize,
+    driver: Option<Waker>,
+    /// We have said that we take no further streams. Which was the last one, once that is settled.
+    pub(super) leaving: Option<Option<u32>>,
+    /// The peer has said so.
+    pub(super) peer_leaves: bool,
+    is_over: bool,
+    /// Streams that were refused or taken away.
+    pub(super) resets: u64,
+}
+
+/// A field section of which not all has come.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) stream: u32,
+    pub(super) bytes: Vec<u8>,
+    pub(super) end_stream: bool,
+    pub(super) frames: u32,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(super) struct One {
+    pub(super) send_window: i64,
+    pub(super) recv_window: i64,
+    pub(super) recv_owed: u32,
+    /// Payload that nobody has read.
+    pub(super) input: Vec<u8>,
+    pub(super) input_start: usize,
+    /// What the reader gets beside the payload.
+    pub(super) framing: super::stream::ReaderFraming,
+    pub(super) trailers: Vec<u8>,
+    /// Bytes that are still announced.
+    pub(super) declared: Option<u64>,
+    /// The peer has said all.
+    pub(super) has_ended: bool,
+    /// We have.
+    pub(super) has_answered: bool,
+    /// It is of no use any more.
+    pub(super) is_reset: bool,
+    pub(super) reader: Option<Waker>,
+    pub(super) writer: Option<Waker>,
+    pub(super) sink: super::stream::Sink,
+    pub(super) is_waiting: bool,
+    pub(super) is_granted: bool,
+}
+
+impl One {
+    pub(super) fn wake(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn unread(&self) -> usize {
+        self.input.len() - self.input_start
+    }
+}
+
+impl Mux {
+    /// The side that is asked, on a stream that nothing has been read from.
+    pub fn server(limits: Limits, is_secure: bool, ends: Option<(SocketAddr, SocketAddr)>) -> Rc<Mux> {
+        let mut out = Vec::new();
+        write_settings(
+            &mut out,
+            &[
+                (setting::MAX_CONCURRENT_STREAMS, limits.streams),
+                (setting::INITIAL_WINDOW_SIZE, limits.stream_window),
+                (setting::MAX_HEADER_LIST_SIZE, limits.head_bytes as u32),
+                (setting::ENABLE_CONNECT_PROTOCOL, 1),
+            ],
+        );
+        let connection_window = i64::from(limits.connection_window).max(DEFAULT_WINDOW);
+        if connection_window > DEFAULT_WINDOW {
+            write_number(&mut out, kind::WINDOW_UPDATE, 0, (connection_window - DEFAULT_WINDOW) as u32);
+        }
+        Rc::new(Mux {
+            limits,
+            is_secure,
+            ends,
+            state: RefCell::new(State {
+                out,
+                decoder: Decoder::default(),
+                block: None,
+                patience: Patience::default(),
+                has_begun: false,
+                has_settings: false,
+                send_window: DEFAULT_WINDOW,
+                recv_window: connection_window,
+                recv_owed: 0,
+                recv_step: (connection_window / 2) as u32,
+                peer_window: DEFAULT_WINDOW,
+                streams: Vec::new(),
+                highest: 0,
+                arrivals: VecDeque::new(),
+                spare_heads: Vec::new(),
+                ended: VecDeque::new(),
+                waiting: VecDeque::new(),
+                granted: 0,
+                driver: None,
+                leaving: None,
+                peer_leaves: false,
+                is_over: false,
+                resets: 0,
+            }),
+        })
+    }
+
+    /// Whether others on the way can neither read nor change it.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// The other end's address and our own.
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ends
+    }
+
+    /// The next request, if one has come.
+    pub fn next_arrival(self: &Rc<Self>) -> Option<Arrival> {
+        let (id, head, begun) = self.state.borrow_mut().arrivals.pop_front()?;
+        Some(Arrival { stream: Stream::new(self.clone(), id), head, begun })
+    }
+
+    /// Requests that nobody has taken yet.
+    pub fn arrivals(&self) -> usize {
+        self.state.borrow().arrivals.len()
+    }
+
+    /// Takes a head back that is not needed any more.
+    pub fn give_head(&self, head: Box<RequestHead>) {
+        let mut state = self.state.borrow_mut();
+        if state.spare_heads.len() < SPARE_HEADS && head.bytes().len() <= self.limits.head_bytes {
+            state.spare_heads.push(head);
+        }
+    }
+
+    /// Gives memory back that a connection without streams does not need.
+    pub fn rest(&self) {
+        let mut state = self.state.borrow_mut();
+        state.spare_heads = Vec::new();
+        if state.streams.is_empty() {
+            (state.streams, state.arrivals, state.waiting) = Default::default();
+        }
+        if state.out.is_empty() {
+            state.out = Vec::new();
+        }
+    }
+
+    /// Has this woken when there is something to write.
+    pub fn set_driver(&self, waker: &Waker) {
+        let mut state = self.state.borrow_mut();
+        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(waker)) {
+            state.driver = Some(waker.clone());
+        }
+    }
+
+    /// Moves what is to be written to `into`, which is empty, and lets streams write that had to wait.
+    pub fn take_output(&self, into: &mut Vec<u8>) {
+        debug_assert!(into.is_empty(), "what was taken before has been written");
+        let mut state = self.state.borrow_mut();
+        std::mem::swap(&mut state.out, into);
+        state.grant();
+    }
+
+    /// Whether so much waits to be written that nothing more should be read.
+    pub fn is_crowded(&self) -> bool {
+        self.state.borrow().out.len() > HTTP2_OUTPUT_MOST
+    }
+
+    /// Streams that somebody works on.
+    pub fn open_streams(&self) -> usize {
+        self.state.borrow().streams.len()
+    }
+
+    /// The peer has begun a field section and not ended it.
+    pub fn is_within_section(&self) -> bool {
+        self.state.borrow().block.is_some()
+    }
+
+    /// The peer is going to open no further stream.
+    pub fn peer_leaves(&self) -> bool {
+        self.state.borrow().peer_leaves
+    }
+
+    /// Streams that were given up, refused or taken away since this was asked last.
+    pub fn take_resets(&self) -> u64 {
+        std::mem::take(&mut self.state.borrow_mut().resets)
+    }
+
+    /// Says that the connection will end, but takes what the peer has sent before it knows (RFC 9113 section 6.8).
+    pub fn announce_leaving(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.leaving.is_none() {
+            state.leaving = Some(None);
+            write_goaway(&mut state.out, (1 << 31) - 1, ErrorCode::NoError);
+        }
+    }
+
+    /// Says that no further stream is taken.
+    pub fn leave(&self, code: ErrorCode) {
+        let mut state = self.state.borrow_mut();
+        if !matches!(state.leaving, Some(Some(_))) {
+            let last = state.highest;
+            state.leaving = Some(Some(last));
+            write_goaway(&mut state.out, last, code);
+        }
+    }
+
+    /// The connection is gone: so are all streams.
+    pub fn end(&self) {
+        let mut state = self.state.borrow_mut();
+        state.is_over = true;
+        state.arrivals.clear();
+        state.waiting.clear();
+        for (_, one) in &mut state.streams {
+            one.is_reset = true;
+            one.wake();
+        }
+    }
+}
+
+impl State {
+    /// The stream of this number, if somebody works on it.
+    pub(super) fn find(&mut self, id: u32) -> Option<&mut One> {
+        let at = self.streams.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&mut self.streams[at].1)
+    }
+
+    /// All of them.
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut One> {
+        self.streams.iter_mut().map(|(_, one)| &mut **one)
+    }
+
+    /// Those that the peer has not given up, and those that it has.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let given_up = self.streams.iter().filter(|(_, one)| one.is_reset).count();
+        (self.streams.len() - given_up, given_up)
+    }
+
+    /// Opens a stream whose number is above all others.
+    pub(super) fn open(&mut self, id: u32, one: One) {
+        self.streams.push((id, Box::new(one)));
+    }
+
+    /// A head to put together.
+    pub(super) fn take_head(&mut self) -> Box<RequestHead> {
+        self.spare_heads.pop().unwrap_or_default()
+    }
+
+    /// Takes the stream out of the table. `with`: the peer is told why.
+    pub(super) fn close(&mut self, id: u32, with: Option<ErrorCode>) {
+        let Ok(at) = self.streams.binary_search_by_key(&id, |(id, _)| *id) else { return };
+        let (_, one) = self.streams.remove(at);
+        if one.is_granted {
+            self.granted -= 1;
+        }
+        if one.is_waiting {
+            self.waiting.retain(|waiting| *waiting != id);
+        }
+        let unread = one.unread();
+        let is_reset = one.is_reset;
+        drop(one);
+        self.took(unread as u32);
+        if !self.is_over && !is_reset {
+            if let Some(code) = with {
+                write_number(&mut self.out, kind::RST_STREAM, id, code as u32);
+            }
+            self.remember(id, with.is_some());
+        }
+        self.grant();
+        self.wake_driver();
+    }
+
+    /// Ends a stream that nobody works on, or for whose worker it is over now.
+    pub(super) fn reset(&mut self, id: u32, code: ErrorCode) {
+        self.resets += 1;
+        write_number(&mut self.out, kind::RST_STREAM, id, code as u32);
+        self.remember(id, true);
+        self.give_up(id);
+        self.wake_driver();
+    }
+
+    /// It is of no use any more: whoever works on it finds out.
+    pub(super) fn give_up(&mut self, id: u32) {
+        if let Some(one) = self.find(id) {
+            one.is_reset = true;
+            one.wake();
+        }
+    }
+
+    pub(super) fn remember(&mut self, id: u32, by_us: bool) {
+        if self.ended.len() == REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((id, by_us));
+    }
+
+    /// How a stream ended: `Some(true)` by our will. `None`: it never was, or that is too long ago.
+    pub(super) fn ending_of(&self, id: u32) -> Option<bool> {
+        self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, by_us)| *by_us)
+    }
+
+    /// Bytes of payload were taken: the peer may send as many more on the connection.
+    pub(super) fn took(&mut self, n: u32) {
+        self.recv_owed += n;
+        if self.recv_owed >= self.recv_step {
+            let owed = std::mem::take(&mut self.recv_owed);
+            self.recv_window += i64::from(owed);
+            write_number(&mut self.out, kind::WINDOW_UPDATE, 0, owed);
+            self.wake_driver();
+        }
+    }
+
+    pub(super) fn wake_driver(&mut self) {
+        if let Some(driver) = &self.driver {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Whether a stream may write now. If not, it is woken when it may.
+    pub(super) fn poll_turn(&mut self, id: u32, waker: &Waker, needs_window: bool) -> Poll<()> {
+        let is_full = self.out.len() >= HTTP2_OUTPUT_BYTES;
+        let is_dry = needs_window && self.send_window <= 0;
+        let others = !self.waiting.is_empty() || self.granted > 0;
+        let Some(one) = self.find(id) else { return Poll::Ready(()) };
+        if !is_full && !is_dry && (one.is_granted || !others) {
+            return Poll::Ready(());
+        }
+        one.writer = Some(waker.clone());
+        let was_granted = std::mem::take(&mut one.is_granted);
+        if !std::mem::replace(&mut one.is_waiting, true) {
+            self.waiting.push_back(id);
+        }
+        if was_granted {
+            self.granted -= 1;
+            self.grant();
+        }
+        Poll::Pending
+    }
+
+    /// The stream has had its turn, or can't use it.
+    pub(super) fn end_turn(&mut self, id: u32) {
+        let Some(one) = self.find(id) else { return };
+        if std::mem::take(&mut one.is_granted) {
+            self.granted -= 1;
+            self.grant();
+        }
+    }
+
+    /// Lets as many of those that wait write as there is room for.
+    pub(super) fn grant(&mut self) {
+        while !self.waiting.is_empty()
+            && self.send_window > 0
+            && self.out.len() + self.granted * MAX_PAYLOAD < HTTP2_OUTPUT_BYTES
+        {
+            let Some(id) = self.waiting.pop_front() else { return };
+            let Some(one) = self.find(id) else { continue };
+            (one.is_waiting, one.is_granted) = (false, true);
+            if let Some(writer) = one.writer.take() {
+                writer.wake();
+            }
+            self.granted += 1;
+        }
+    }
+}

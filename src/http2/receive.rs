@@ -1,0 +1,338 @@
+//! What a peer's frames do (RFC 9113 sections 5 and 6).
+//!
+//! Owns the difference between a fault of a stream, which ends that stream, and one of the connection, which ends them all.
+
+use std::time::Instant;
+
+use super::{
+    ErrorCode, Fault, Mux,
+    faults::{
+        after_the_end, broken, fault_of_stream, out_of_window, reset, settings, window_update, wrong_size,
+    },
+    frame::{FrameHead, HEAD, MAX_PAYLOAD, PREFACE, flag, kind, read_u31, write_head},
+    head::{RequestSection, TrailerSection},
+    mux::{Block, One, State},
+    stream::{Chunk, ReaderFraming, Sink},
+    table::Entry,
+};
+use crate::{
+    http1::{Framing, HeadError},
+    limits::HTTP2_CONTINUATIONS,
+    tally::Http2Fault,
+};
+
+impl Mux {
+    /// Takes what has come: as many whole frames as there are. Tells how many bytes those were.
+    ///
+    /// # Errors
+    /// The connection can't go on: [`Mux::leave`] says why to the peer, [`Mux::end`] to the streams.
+    pub fn receive(&self, bytes: &[u8], now: Instant) -> Result<usize, Fault> {
+        let state = &mut *self.state.borrow_mut();
+        let mut used = 0;
+        if !state.has_begun {
+            let seen = bytes.len().min(PREFACE.len());
+            if bytes[..seen] != PREFACE[..seen] {
+                return Err(broken("the connection does not begin as HTTP/2"));
+            }
+            if seen < PREFACE.len() {
+                return Ok(0);
+            }
+            state.has_begun = true;
+            used = seen;
+        }
+        while let Some(head) = FrameHead::read(&bytes[used..]) {
+            if head.length > MAX_PAYLOAD {
+                return Err(wrong_size());
+            }
+            let start = used + HEAD;
+            let Some(payload) = bytes.get(start..start + head.length) else { break };
+            self.take_frame(state, head, payload, now)?;
+            used = start + head.length;
+        }
+        Ok(used)
+    }
+
+    fn take_frame(
+        &self,
+        state: &mut State,
+        head: FrameHead,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), Fault> {
+        if !state.has_settings && head.kind != kind::SETTINGS {
+            return Err(broken("the first frame is not SETTINGS"));
+        }
+        let is_continuation = head.kind == kind::CONTINUATION
+            && state.block.as_ref().is_some_and(|block| block.stream == head.stream);
+        if state.block.is_some() && !is_continuation {
+            return Err(broken("a field section is broken into"));
+        }
+        let on_connection = matches!(head.kind, kind::SETTINGS | kind::PING | kind::GOAWAY);
+        let on_stream = matches!(
+            head.kind,
+            kind::DATA | kind::HEADERS | kind::PRIORITY | kind::RST_STREAM | kind::CONTINUATION
+        );
+        if on_connection && head.stream != 0 || on_stream && head.stream == 0 {
+            return Err(broken("a frame on a stream that it can't be on"));
+        }
+        match head.kind {
+            kind::DATA => self.data(state, head, payload, now),
+            kind::HEADERS => self.headers(state, head, payload, now),
+            kind::CONTINUATION => self.continuation(state, head, payload, now),
+            kind::PRIORITY if payload.len() != 5 => {
+                fault_of_stream(state, head.stream, ErrorCode::FrameSize, now)
+            }
+            kind::PRIORITY if read_u31(payload) == head.stream => {
+                fault_of_stream(state, head.stream, ErrorCode::Protocol, now)
+            }
+            kind::PRIORITY => state.patience.try_one(Http2Fault::IdleTalk, now),
+            kind::RST_STREAM => reset(state, head, payload, now),
+            kind::SETTINGS => settings(state, head, payload, now),
+            kind::PUSH_PROMISE => Err(broken("a client promises nothing")),
+            kind::PING => {
+                if payload.len() != 8 {
+                    return Err(wrong_size());
+                }
+                state.patience.try_one(Http2Fault::Pings, now)?;
+                if !head.has(flag::ACK) {
+                    write_head(&mut state.out, 8, kind::PING, flag::ACK, 0);
+                    state.out.extend_from_slice(payload);
+                }
+                Ok(())
+            }
+            kind::GOAWAY => {
+                if payload.len() < 8 {
+                    return Err(wrong_size());
+                }
+                state.peer_leaves = true;
+                state.patience.try_one(Http2Fault::IdleTalk, now)
+            }
+            kind::WINDOW_UPDATE => window_update(state, head, payload, now),
+            // Section 4.1: what is not known is passed over.
+            _ => state.patience.try_one(Http2Fault::IdleTalk, now),
+        }
+    }
+
+    fn data(&self, state: &mut State, head: FrameHead, payload: &[u8], now: Instant) -> Result<(), Fault> {
+        let whole = payload.len() as i64;
+        let ends = head.has(flag::END_STREAM);
+        let payload = unpadded(head, payload)?;
+        state.recv_window -= whole;
+        if state.recv_window < 0 {
+            return Err(out_of_window("more was sent than the connection's window allows"));
+        }
+        if payload.is_empty() && !ends {
+            state.patience.try_one(Http2Fault::EmptyFrames, now)?;
+        }
+        if head.stream > state.highest {
+            return Err(broken("payload on a stream that was never opened"));
+        }
+        let Some(one) = state.find(head.stream) else {
+            state.took(whole as u32);
+            return after_the_end(state, head.stream, now);
+        };
+        if one.is_reset {
+            state.took(whole as u32);
+            return Ok(());
+        }
+        if one.has_ended {
+            state.took(whole as u32);
+            return fault_of_stream(state, head.stream, ErrorCode::StreamClosed, now);
+        }
+        one.recv_window -= whole;
+        if one.recv_window < 0 {
+            state.took(whole as u32);
+            return fault_of_stream(state, head.stream, ErrorCode::FlowControl, now);
+        }
+        let length = payload.len() as u64;
+        let is_short = match &mut one.declared {
+            Some(declared) if *declared < length || ends && *declared > length => true,
+            Some(declared) => {
+                *declared -= length;
+                false
+            }
+            None => false,
+        };
+        if is_short {
+            state.took(whole as u32);
+            return fault_of_stream(state, head.stream, ErrorCode::Protocol, now);
+        }
+        // Padding is read as soon as it comes.
+        let padding = whole as u32 - payload.len() as u32;
+        one.recv_owed += padding;
+        one.input.extend_from_slice(payload);
+        one.has_ended = ends;
+        if let Some(reader) = one.reader.take() {
+            reader.wake();
+        }
+        if padding > 0 {
+            state.took(padding);
+        }
+        Ok(())
+    }
+
+    fn headers(&self, state: &mut State, head: FrameHead, payload: &[u8], now: Instant) -> Result<(), Fault> {
+        let mut block = unpadded(head, payload)?;
+        if head.has(flag::PRIORITY) {
+            let Some((priority, rest)) = block.split_at_checked(5) else { return Err(wrong_size()) };
+            if read_u31(priority) == head.stream {
+                return Err(broken("a stream that depends on itself"));
+            }
+            block = rest;
+        }
+        if head.stream.is_multiple_of(2) {
+            return Err(broken("a stream's number that is not the client's to give"));
+        }
+        let end_stream = head.has(flag::END_STREAM);
+        if head.has(flag::END_HEADERS) {
+            return self.section(state, head.stream, block, end_stream, now);
+        }
+        let mut bytes = Vec::with_capacity(2 * block.len());
+        bytes.extend_from_slice(block);
+        state.block = Some(Block { stream: head.stream, bytes, end_stream, frames: 0 });
+        Ok(())
+    }
+
+    fn continuation(
+        &self,
+        state: &mut State,
+        head: FrameHead,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let Some(mut block) = state.block.take() else {
+            return Err(broken("a continuation of nothing"));
+        };
+        block.frames += 1;
+        // Compressed, a section that is within bounds is hardly ever larger than as text.
+        let most = self.limits.head_bytes + MAX_PAYLOAD;
+        if block.frames > HTTP2_CONTINUATIONS || block.bytes.len() + payload.len() > most {
+            let why = "a field section in too many pieces, or too long";
+            return Err(Fault { code: ErrorCode::EnhanceYourCalm, kind: Http2Fault::FieldSection, why });
+        }
+        block.bytes.extend_from_slice(payload);
+        if !head.has(flag::END_HEADERS) {
+            state.block = Some(block);
+            return Ok(());
+        }
+        self.section(state, block.stream, &block.bytes, block.end_stream, now)
+    }
+
+    /// A whole field section. Whatever becomes of it, it is decoded: the table must stay what the peer thinks it is.
+    fn section(
+        &self,
+        state: &mut State,
+        id: u32,
+        block: &[u8],
+        end_stream: bool,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        if id > state.highest {
+            state.highest = id;
+            return self.request(state, id, block, end_stream, now);
+        }
+        let mut trailers = TrailerSection::default();
+        decode(state, block, |entry| trailers.take(entry))?;
+        let Some(one) = state.find(id) else {
+            return match state.ending_of(id) {
+                Some(true) => Ok(()),
+                Some(false) => Err(Fault {
+                    code: ErrorCode::StreamClosed,
+                    kind: Http2Fault::Protocol,
+                    why: "a field section on a stream that is over",
+                }),
+                None => Err(broken("a stream's number that is not above those before")),
+            };
+        };
+        if one.is_reset {
+            return Ok(());
+        }
+        if one.has_ended {
+            return fault_of_stream(state, id, ErrorCode::StreamClosed, now);
+        }
+        if !end_stream || trailers.is_malformed || one.declared.is_some_and(|declared| declared > 0) {
+            return fault_of_stream(state, id, ErrorCode::Protocol, now);
+        }
+        one.trailers = trailers.lines;
+        one.has_ended = true;
+        if let Some(reader) = one.reader.take() {
+            reader.wake();
+        }
+        Ok(())
+    }
+
+    fn request(
+        &self,
+        state: &mut State,
+        id: u32,
+        block: &[u8],
+        end_stream: bool,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let (open, given_up) = state.count();
+        let most = self.limits.streams as usize;
+        if let Some(Some(_)) = state.leaving {
+            decode(state, block, |_| {})?;
+            state.reset(id, ErrorCode::RefusedStream);
+            return Ok(());
+        }
+        // Work for a stream that was given up ends soon, but not at once: who opens and gives up must not have more of it going on.
+        if open >= most || given_up >= most {
+            decode(state, block, |_| {})?;
+            return fault_of_stream(state, id, ErrorCode::RefusedStream, now);
+        }
+        let mut head = state.take_head();
+        let mut section = RequestSection::new(&mut head, self.limits.head_bytes, self.limits.head_fields);
+        decode(state, block, |entry| section.take(entry))?;
+        let finished = section.finish(end_stream);
+        if let Err(error @ HeadError::Malformed(_)) = finished {
+            tracing::debug!(%error, "a request's head is refused");
+            return fault_of_stream(state, id, ErrorCode::Protocol, now);
+        }
+        let framing = if finished.is_ok() { head.framing } else { Framing::None };
+        state.open(
+            id,
+            One {
+                send_window: state.peer_window,
+                recv_window: i64::from(self.limits.stream_window),
+                recv_owed: 0,
+                input: Vec::new(),
+                input_start: 0,
+                framing: match framing {
+                    Framing::Chunked => ReaderFraming::Chunked(Chunk::Between),
+                    _ => ReaderFraming::Plain,
+                },
+                trailers: Vec::new(),
+                declared: if let Framing::Length(length) = framing { Some(length) } else { None },
+                has_ended: end_stream,
+                has_answered: false,
+                is_reset: false,
+                reader: None,
+                writer: None,
+                sink: Sink::Between,
+                is_waiting: false,
+                is_granted: false,
+            },
+        );
+        state.arrivals.push_back((id, finished.map(|()| head), now));
+        Ok(())
+    }
+}
+
+fn decode(state: &mut State, block: &[u8], take: impl FnMut(Entry<'_>)) -> Result<(), Fault> {
+    state.decoder.decode(block, take).map_err(|unreadable| Fault {
+        code: ErrorCode::Compression,
+        kind: Http2Fault::Compression,
+        why: unreadable.0,
+    })
+}
+
+/// Section 6.1.
+fn unpadded(head: FrameHead, payload: &[u8]) -> Result<&[u8], Fault> {
+    if !head.has(flag::PADDED) {
+        return Ok(payload);
+    }
+    let Some((&padding, rest)) = payload.split_first() else { return Err(wrong_size()) };
+    let length = rest.len().checked_sub(padding.into()).ok_or(broken("more padding than there is frame"))?;
+    Ok(&rest[..length])
+}
