@@ -67,7 +67,8 @@ impl fmt::Debug for Stream {
 }
 
 fn gone() -> io::Error {
-    io::ErrorKind::ConnectionReset.into()
+    let kind = io::ErrorKind::ConnectionReset;
+    kind.into()
 }
 
 impl Stream {
