@@ -3,6 +3,7 @@
 //! Owns reading and writing. Never looks at what the bytes mean: that is [`crate::http1`] and [`crate::http2`].
 
 mod buffer;
+mod carrier;
 mod deadline;
 mod multiplexed;
 mod pipe;
@@ -10,6 +11,7 @@ mod secure;
 mod stream;
 
 pub use buffer::{Buffer, BufferPool};
+pub use carrier::{Carrier, Stopped};
 pub use deadline::Deadline;
 pub use pipe::{Pipe, Pipes};
 pub use secure::Secure;

@@ -51,13 +51,28 @@ pub(super) fn reset(state: &mut State, head: FrameHead, payload: &[u8], now: Ins
     if head.stream > state.highest {
         return Err(broken("a stream that was never opened is given up"));
     }
-    let was_open = state.find(head.stream).is_some_and(|one| !one.is_reset);
+    let code = read_u31(payload);
+    let is_server = state.is_server;
+    let one = state.find(head.stream).filter(|one| !one.is_reset);
+    let was_open = one.is_some();
+    if let Some(one) = one
+        && !is_server
+    {
+        if one.has_ended {
+            // The answer is whole; the rest of the request is not wanted (section 8.1).
+            one.has_answered = true;
+            one.wake();
+            return Ok(());
+        }
+        one.is_refused = code == ErrorCode::RefusedStream as u32;
+    }
     if was_open {
         state.resets += 1;
         state.remember(head.stream, false);
         state.give_up(head.stream);
     }
-    state.patience.try_one(Http2Fault::Resets, now)
+    // To have our requests refused costs us little.
+    if is_server { state.patience.try_one(Http2Fault::Resets, now) } else { Ok(()) }
 }
 
 pub(super) fn settings(
@@ -99,6 +114,7 @@ pub(super) fn settings(
                     }
                 }
             }
+            setting::MAX_CONCURRENT_STREAMS => state.peer_streams = value,
             setting::MAX_FRAME_SIZE if !(MAX_PAYLOAD as u32..1 << 24).contains(&value) => {
                 return Err(broken("a greatest frame beyond all bounds"));
             }

@@ -4,7 +4,12 @@
 
 use std::time::Instant;
 
-use super::{Stream, table::Entry};
+use super::{
+    Stream,
+    mux::One,
+    stream::{Chunk, ReaderFraming},
+    table::Entry,
+};
 use crate::{
     http1::{HeadError, Known, Parts, RequestHead, Span, is_token, may_trail},
     limits::{TRAILER_BYTES, TRAILER_FIELDS},
@@ -202,6 +207,99 @@ fn check_field(entry: Entry<'_>) -> Result<(), HeadError> {
         | Known::Upgrade
         | Known::Http2Settings => Err(HeadError::Malformed("a field that speaks of the connection")),
         _ => Ok(()),
+    }
+}
+
+/// Puts the head of an answer together as text, which then is judged like that of any backend.
+pub(super) struct ResponseSection {
+    text: Vec<u8>,
+    status: Option<u16>,
+    length: Option<u64>,
+    room: usize,
+    fields: usize,
+    is_malformed: bool,
+}
+
+impl ResponseSection {
+    /// For a section of at most so many bytes and fields.
+    pub(super) fn new(max_bytes: usize, max_fields: usize) -> ResponseSection {
+        ResponseSection {
+            text: Vec::new(),
+            status: None,
+            length: None,
+            room: max_bytes,
+            fields: max_fields,
+            is_malformed: false,
+        }
+    }
+
+    /// Takes a field.
+    pub(super) fn take(&mut self, entry: Entry<'_>) {
+        self.is_malformed |= self.add(entry).is_none();
+    }
+
+    fn add(&mut self, entry: Entry<'_>) -> Option<()> {
+        self.room = self.room.checked_sub(entry.name.len() + entry.value.len() + 4)?;
+        self.fields = self.fields.checked_sub(1)?;
+        let digits = |value: &[u8]| {
+            let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+            std::str::from_utf8(value).ok().filter(|_| is_number).map(str::to_owned)
+        };
+        if entry.name == b":status" {
+            let status = digits(entry.value)?.parse().ok().filter(|status| (100..1000).contains(status))?;
+            // First, and once. There is no change of protocol this way (RFC 9113 section 8.6).
+            if self.status.replace(status).is_some() || !self.text.is_empty() || status == 101 {
+                return None;
+            }
+            let reason = if status == 200 { "OK" } else { "" };
+            self.text.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
+            return Some(());
+        }
+        self.status?;
+        check_field(entry).ok()?;
+        if entry.known == Known::ContentLength {
+            let length = digits(entry.value)?.parse().ok()?;
+            if self.length.replace(length).is_some() {
+                return None;
+            }
+        }
+        for part in [entry.name, b": ", entry.value, b"\r\n"] {
+            self.text.extend_from_slice(part);
+        }
+        Some(())
+    }
+
+    /// Gives the stream its head, and the framing of what follows.
+    pub(super) fn finish(mut self, one: &mut One, end_stream: bool) -> Result<(), ()> {
+        let status = self.status.filter(|_| !self.is_malformed).ok_or(())?;
+        let is_interim = status < 200;
+        if is_interim && (end_stream || self.length.is_some()) {
+            return Err(());
+        }
+        let has_no_body = one.is_for_head || matches!(status, 204 | 304);
+        match self.length {
+            _ if is_interim => {}
+            Some(length) if !has_no_body => {
+                if end_stream && length > 0 {
+                    return Err(());
+                }
+                one.declared = Some(length);
+            }
+            _ if has_no_body => one.declared = Some(0),
+            _ if end_stream => self.text.extend_from_slice(b"content-length: 0\r\n"),
+            _ => {
+                one.framing = ReaderFraming::Chunked(Chunk::Between);
+                self.text.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            }
+        }
+        self.text.extend_from_slice(b"\r\n");
+        one.lead.extend_from_slice(&self.text);
+        one.has_head = !is_interim;
+        one.has_ended = end_stream;
+        if let Some(reader) = one.reader.take() {
+            reader.wake();
+        }
+        Ok(())
     }
 }
 

@@ -15,8 +15,11 @@ use std::{
 use super::{
     Arrival, ErrorCode, Stream,
     decode::Decoder,
-    frame::{DEFAULT_WINDOW, MAX_PAYLOAD, kind, setting, write_goaway, write_number, write_settings},
+    frame::{
+        DEFAULT_WINDOW, MAX_PAYLOAD, PREFACE, kind, setting, write_goaway, write_number, write_settings,
+    },
     patience::Patience,
+    stream::{ReaderFraming, Sink},
 };
 use crate::{
     http1::{HeadError, RequestHead},
@@ -25,6 +28,9 @@ use crate::{
 
 /// Streams whose end is remembered, so that what is still on its way to them is told from nonsense.
 const REMEMBERED: usize = 128;
+
+/// Numbers from here on are not given to streams: 2^31 is the end of them (RFC 9113 section 5.1.1).
+const LAST_STREAM: u32 = (1 << 31) - 3;
 
 /// Heads that wait for the next request.
 const SPARE_HEADS: usize = 8;
@@ -45,6 +51,8 @@ pub struct Limits {
 }
 
 /// One connection's streams.
+///
+/// The side that asks opens streams ([`Mux::open`]), the side that is asked finds them ([`Mux::next_arrival`]).
 #[derive(Debug)]
 pub struct Mux {
     pub(super) limits: Limits,
@@ -56,6 +64,8 @@ pub struct Mux {
 /// Everything that changes.
 #[derive(Debug)]
 pub(super) struct State {
+    /// We are the side that is asked.
+    pub(super) is_server: bool,
     pub(super) out: Vec<u8>,
     pub(super) decoder: Decoder,
     pub(super) block: Option<Block>,
@@ -73,8 +83,10 @@ pub(super) struct State {
     pub(super) peer_window: i64,
     /// Open streams, in the order of their numbers.
     streams: Vec<(u32, Box<One>)>,
-    /// The highest number that the peer has used.
+    /// The highest number that whoever opens streams has used.
     pub(super) highest: u32,
+    /// Streams that the peer lets us have open.
+    pub(super) peer_streams: u32,
     pub(super) arrivals: VecDeque<(u32, Result<Box<RequestHead>, HeadError>, Instant)>,
     #[expect(
         clippy::vec_box,
@@ -115,8 +127,10 @@ pub(super) struct One {
     /// Payload that nobody has read.
     pub(super) input: Vec<u8>,
     pub(super) input_start: usize,
+    /// What the reader gets before anything else: the heads of an answer, as text.
+    pub(super) lead: Vec<u8>,
     /// What the reader gets beside the payload.
-    pub(super) framing: super::stream::ReaderFraming,
+    pub(super) framing: ReaderFraming,
     pub(super) trailers: Vec<u8>,
     /// Bytes that are still announced.
     pub(super) declared: Option<u64>,
@@ -126,17 +140,60 @@ pub(super) struct One {
     pub(super) has_answered: bool,
     /// It is of no use any more.
     pub(super) is_reset: bool,
+    /// And the peer has done nothing about it.
+    pub(super) is_refused: bool,
+    /// The request that was sent on it asks for a head alone.
+    pub(super) is_for_head: bool,
+    /// Its request's head has left.
+    pub(super) is_begun: bool,
+    /// The final answer's head has come.
+    pub(super) has_head: bool,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
-    pub(super) sink: super::stream::Sink,
+    pub(super) sink: Sink,
     pub(super) is_waiting: bool,
     pub(super) is_granted: bool,
 }
 
 impl One {
+    /// A stream on which nothing has happened.
+    pub(super) fn new(send_window: i64, recv_window: i64) -> One {
+        One {
+            send_window,
+            recv_window,
+            recv_owed: 0,
+            input: Vec::new(),
+            input_start: 0,
+            lead: Vec::new(),
+            framing: ReaderFraming::Plain,
+            trailers: Vec::new(),
+            declared: None,
+            has_ended: false,
+            has_answered: false,
+            is_reset: false,
+            is_refused: false,
+            is_for_head: false,
+            is_begun: false,
+            has_head: false,
+            reader: None,
+            writer: None,
+            sink: Sink::Between,
+            is_waiting: false,
+            is_granted: false,
+        }
+    }
+
     pub(super) fn wake(&mut self) {
         for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
             waker.wake();
+        }
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end_input(&mut self) {
+        self.has_ended = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
         }
     }
 
@@ -148,16 +205,29 @@ impl One {
 impl Mux {
     /// The side that is asked, on a stream that nothing has been read from.
     pub fn server(limits: Limits, is_secure: bool, ends: Option<(SocketAddr, SocketAddr)>) -> Rc<Mux> {
-        let mut out = Vec::new();
-        write_settings(
-            &mut out,
-            &[
-                (setting::MAX_CONCURRENT_STREAMS, limits.streams),
-                (setting::INITIAL_WINDOW_SIZE, limits.stream_window),
-                (setting::MAX_HEADER_LIST_SIZE, limits.head_bytes as u32),
-                (setting::ENABLE_CONNECT_PROTOCOL, 1),
-            ],
-        );
+        let settings =
+            [(setting::MAX_CONCURRENT_STREAMS, limits.streams), (setting::ENABLE_CONNECT_PROTOCOL, 1)];
+        Mux::new(true, limits, is_secure, ends, &settings)
+    }
+
+    /// The side that asks, on a stream that nothing has been written to.
+    pub fn client(limits: Limits) -> Rc<Mux> {
+        Mux::new(false, limits, false, None, &[(setting::ENABLE_PUSH, 0)])
+    }
+
+    fn new(
+        is_server: bool,
+        limits: Limits,
+        is_secure: bool,
+        ends: Option<(SocketAddr, SocketAddr)>,
+        own: &[(u16, u32)],
+    ) -> Rc<Mux> {
+        let mut out = if is_server { Vec::new() } else { PREFACE.to_vec() };
+        let both = [
+            (setting::INITIAL_WINDOW_SIZE, limits.stream_window),
+            (setting::MAX_HEADER_LIST_SIZE, limits.head_bytes as u32),
+        ];
+        write_settings(&mut out, &[own, &both].concat());
         let connection_window = i64::from(limits.connection_window).max(DEFAULT_WINDOW);
         if connection_window > DEFAULT_WINDOW {
             write_number(&mut out, kind::WINDOW_UPDATE, 0, (connection_window - DEFAULT_WINDOW) as u32);
@@ -167,11 +237,12 @@ impl Mux {
             is_secure,
             ends,
             state: RefCell::new(State {
+                is_server,
                 out,
                 decoder: Decoder::default(),
                 block: None,
                 patience: Patience::default(),
-                has_begun: false,
+                has_begun: !is_server,
                 has_settings: false,
                 send_window: DEFAULT_WINDOW,
                 recv_window: connection_window,
@@ -180,6 +251,8 @@ impl Mux {
                 peer_window: DEFAULT_WINDOW,
                 streams: Vec::new(),
                 highest: 0,
+                // Until the peer has said: what RFC 9113 section 6.5.2 calls the least that should be.
+                peer_streams: 100,
                 arrivals: VecDeque::new(),
                 spare_heads: Vec::new(),
                 ended: VecDeque::new(),
@@ -202,6 +275,27 @@ impl Mux {
     /// The other end's address and our own.
     pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.ends
+    }
+
+    /// Opens a stream to send a request on. `None`: the connection takes no further one, or no further one now.
+    pub fn open(self: &Rc<Self>, is_for_head: bool) -> Option<Stream> {
+        let mut state = self.state.borrow_mut();
+        let most = state.peer_streams.min(self.limits.streams) as usize;
+        if state.is_over || state.peer_leaves || state.streams.len() >= most || state.highest >= LAST_STREAM {
+            return None;
+        }
+        let id = if state.highest == 0 { 1 } else { state.highest + 2 };
+        state.highest = id;
+        let one = One { is_for_head, ..One::new(state.peer_window, i64::from(self.limits.stream_window)) };
+        state.open(id, one);
+        drop(state);
+        Some(Stream::new(self.clone(), id))
+    }
+
+    /// Whether no further stream can be opened, ever.
+    pub fn is_spent(&self) -> bool {
+        let state = self.state.borrow();
+        state.is_over || state.peer_leaves || state.highest >= LAST_STREAM
     }
 
     /// The next request, if one has come.
@@ -367,6 +461,16 @@ impl State {
         self.remember(id, true);
         self.give_up(id);
         self.wake_driver();
+    }
+
+    /// The peer says that it has not looked at streams above this one, and will not.
+    pub(super) fn refuse_above(&mut self, last: u32) {
+        for (id, one) in &mut self.streams {
+            if *id > last && !one.has_ended {
+                (one.is_reset, one.is_refused) = (true, true);
+                one.wake();
+            }
+        }
     }
 
     /// It is of no use any more: whoever works on it finds out.

@@ -10,9 +10,9 @@ use super::{
         after_the_end, broken, fault_of_stream, out_of_window, reset, settings, window_update, wrong_size,
     },
     frame::{FrameHead, HEAD, MAX_PAYLOAD, PREFACE, flag, kind, read_u31, write_head},
-    head::{RequestSection, TrailerSection},
+    head::{RequestSection, ResponseSection, TrailerSection},
     mux::{Block, One, State},
-    stream::{Chunk, ReaderFraming, Sink},
+    stream::{Chunk, ReaderFraming},
     table::Entry,
 };
 use crate::{
@@ -88,7 +88,7 @@ impl Mux {
             kind::PRIORITY => state.patience.try_one(Http2Fault::IdleTalk, now),
             kind::RST_STREAM => reset(state, head, payload, now),
             kind::SETTINGS => settings(state, head, payload, now),
-            kind::PUSH_PROMISE => Err(broken("a client promises nothing")),
+            kind::PUSH_PROMISE => Err(broken("a promise that nobody wants")),
             kind::PING => {
                 if payload.len() != 8 {
                     return Err(wrong_size());
@@ -105,6 +105,11 @@ impl Mux {
                     return Err(wrong_size());
                 }
                 state.peer_leaves = true;
+                if !state.is_server {
+                    let last = read_u31(payload);
+                    // Section 6.8: what is above has not been looked at.
+                    state.refuse_above(last);
+                }
                 state.patience.try_one(Http2Fault::IdleTalk, now)
             }
             kind::WINDOW_UPDATE => window_update(state, head, payload, now),
@@ -180,8 +185,8 @@ impl Mux {
             }
             block = rest;
         }
-        if head.stream.is_multiple_of(2) {
-            return Err(broken("a stream's number that is not the client's to give"));
+        if head.stream.is_multiple_of(2) || !state.is_server && head.stream > state.highest {
+            return Err(broken("a stream's number that is not the peer's to give"));
         }
         let end_stream = head.has(flag::END_STREAM);
         if head.has(flag::END_HEADERS) {
@@ -227,6 +232,9 @@ impl Mux {
         end_stream: bool,
         now: Instant,
     ) -> Result<(), Fault> {
+        if !state.is_server {
+            return self.response(state, id, block, end_stream, now);
+        }
         if id > state.highest {
             state.highest = id;
             return self.request(state, id, block, end_stream, now);
@@ -254,9 +262,42 @@ impl Mux {
             return fault_of_stream(state, id, ErrorCode::Protocol, now);
         }
         one.trailers = trailers.lines;
-        one.has_ended = true;
-        if let Some(reader) = one.reader.take() {
-            reader.wake();
+        one.end_input();
+        Ok(())
+    }
+
+    /// A head of an answer, or the trailers behind one.
+    fn response(
+        &self,
+        state: &mut State,
+        id: u32,
+        block: &[u8],
+        end_stream: bool,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let (is_open, has_head) =
+            state.find(id).map_or((false, false), |one| (!one.is_reset && !one.has_ended, one.has_head));
+        if !is_open {
+            // It was on its way when we ended the stream.
+            return decode(state, block, |_| {});
+        }
+        if has_head {
+            let mut trailers = TrailerSection::default();
+            decode(state, block, |entry| trailers.take(entry))?;
+            let is_bad = !end_stream || trailers.is_malformed;
+            let Some(one) = state.find(id).filter(|one| !is_bad && one.declared.is_none_or(|rest| rest == 0))
+            else {
+                return fault_of_stream(state, id, ErrorCode::Protocol, now);
+            };
+            one.trailers = trailers.lines;
+            one.end_input();
+            return Ok(());
+        }
+        let mut section = ResponseSection::new(self.limits.head_bytes, self.limits.head_fields);
+        decode(state, block, |entry| section.take(entry))?;
+        let Some(one) = state.find(id) else { return Ok(()) };
+        if section.finish(one, end_stream).is_err() {
+            return fault_of_stream(state, id, ErrorCode::Protocol, now);
         }
         Ok(())
     }
@@ -290,30 +331,15 @@ impl Mux {
             return fault_of_stream(state, id, ErrorCode::Protocol, now);
         }
         let framing = if finished.is_ok() { head.framing } else { Framing::None };
-        state.open(
-            id,
-            One {
-                send_window: state.peer_window,
-                recv_window: i64::from(self.limits.stream_window),
-                recv_owed: 0,
-                input: Vec::new(),
-                input_start: 0,
-                framing: match framing {
-                    Framing::Chunked => ReaderFraming::Chunked(Chunk::Between),
-                    _ => ReaderFraming::Plain,
-                },
-                trailers: Vec::new(),
-                declared: if let Framing::Length(length) = framing { Some(length) } else { None },
-                has_ended: end_stream,
-                has_answered: false,
-                is_reset: false,
-                reader: None,
-                writer: None,
-                sink: Sink::Between,
-                is_waiting: false,
-                is_granted: false,
-            },
-        );
+        let mut one = One::new(state.peer_window, i64::from(self.limits.stream_window));
+        if framing == Framing::Chunked {
+            one.framing = ReaderFraming::Chunked(Chunk::Between);
+        }
+        if let Framing::Length(length) = framing {
+            one.declared = Some(length);
+        }
+        one.has_ended = end_stream;
+        state.open(id, one);
         state.arrivals.push_back((id, finished.map(|()| head), now));
         Ok(())
     }

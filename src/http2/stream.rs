@@ -66,7 +66,11 @@ impl fmt::Debug for Stream {
     }
 }
 
-fn gone() -> io::Error {
+fn gone(one: Option<&One>) -> io::Error {
+    // It can be sent again, whatever it was.
+    if one.is_some_and(|one| one.is_refused) {
+        return io::ErrorKind::ConnectionRefused.into();
+    }
     let kind = io::ErrorKind::ConnectionReset;
     kind.into()
 }
@@ -97,15 +101,16 @@ impl Stream {
     /// Ready when a read may bring something, the end included.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.mux.state.borrow_mut();
-        let Some(one) = state.find(self.id).filter(|one| !one.is_reset) else {
-            return Poll::Ready(Err(gone()));
+        let one = match state.find(self.id) {
+            Some(one) if !one.is_reset => one,
+            one => return Poll::Ready(Err(gone(one.as_deref()))),
         };
         let has_end = match one.framing {
             ReaderFraming::Plain => false,
             ReaderFraming::Chunked(chunk) => one.has_ended && chunk != Chunk::Over,
             ReaderFraming::Raw => one.has_ended,
         };
-        if one.unread() > 0 || has_end {
+        if one.unread() > 0 || !one.lead.is_empty() || has_end {
             return Poll::Ready(Ok(()));
         }
         one.reader = Some(cx.waker().clone());
@@ -120,8 +125,9 @@ impl Stream {
         put: &mut dyn FnMut(&[u8]),
     ) -> Poll<io::Result<usize>> {
         let state = &mut *self.mux.state.borrow_mut();
-        let Some(one) = state.find(self.id).filter(|one| !one.is_reset) else {
-            return Poll::Ready(Err(gone()));
+        let one = match state.find(self.id) {
+            Some(one) if !one.is_reset => one,
+            one => return Poll::Ready(Err(gone(one.as_deref()))),
         };
         let (read, taken) = one.read(room, put);
         if read == 0 && !(one.framing == ReaderFraming::Raw && one.has_ended) {
@@ -173,8 +179,10 @@ impl Stream {
     }
 
     fn write_some(&self, state: &mut State, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(one) = state.find(self.id).filter(|one| !one.is_reset && !one.has_answered) else {
-            return Poll::Ready(Err(gone()));
+        let is_server = state.is_server;
+        let one = match state.find(self.id) {
+            Some(one) if !one.is_reset && !one.has_answered => one,
+            one => return Poll::Ready(Err(gone(one.as_deref()))),
         };
         let (rest, ends) = match one.sink {
             Sink::Payload { rest, ends } => (rest, ends),
@@ -196,11 +204,12 @@ impl Stream {
                 let Some(block) = bytes.get(HEAD..HEAD + head.length) else {
                     return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
                 };
-                if state.poll_turn(self.id, cx.waker(), false).is_pending() {
+                // Heads of requests wait for nothing: they must leave in the order of their streams' numbers (section 5.1.1).
+                if is_server && state.poll_turn(self.id, cx.waker(), false).is_pending() {
                     return Poll::Pending;
                 }
                 if let Some(one) = state.find(self.id) {
-                    one.has_answered = ends;
+                    (one.is_begun, one.has_answered) = (true, ends);
                 }
                 write_headers(&mut state.out, block, ends, self.id);
                 return Poll::Ready(Ok(HEAD + head.length));
@@ -246,9 +255,13 @@ impl Stream {
             return;
         }
         let state = &mut *self.mux.state.borrow_mut();
+        let is_server = state.is_server;
         let Some(one) = state.find(self.id) else { return };
         let code = match (one.has_answered, one.has_ended) {
             (true, true) => None,
+            // Nobody has heard of it.
+            _ if !is_server && !one.is_begun => None,
+            _ if !is_server => Some(ErrorCode::Cancel),
             // RFC 9113 section 8.1: the rest of the request is not wanted.
             (true, false) => Some(ErrorCode::NoError),
             (false, _) => Some(ErrorCode::Internal),
@@ -268,9 +281,18 @@ impl One {
     fn read(&mut self, room: usize, put: &mut dyn FnMut(&[u8])) -> (usize, usize) {
         let mut read = 0;
         let mut taken = 0;
+        if !self.lead.is_empty() {
+            let n = self.lead.len().min(room);
+            put(&self.lead[..n]);
+            self.lead.drain(..n);
+            if n == room {
+                return (n, 0);
+            }
+            read = n;
+        }
         let ReaderFraming::Chunked(mut chunk) = self.framing else {
-            let n = self.take_input(room, put);
-            return (n, n);
+            let n = self.take_input(room - read, put);
+            return (read + n, n);
         };
         let mut line = Vec::new();
         loop {

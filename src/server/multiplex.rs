@@ -6,15 +6,11 @@
 
 use std::{
     cell::{Cell, RefCell},
-    io,
     net::IpAddr,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
-
-use tokio::io::AsyncWrite;
 
 use super::{
     connection::{linger, refusal_of, refuse_head},
@@ -23,10 +19,8 @@ use super::{
 use crate::{
     http1::Version,
     http2::{self, Arrival, ErrorCode, Fault, Limits, Mux},
-    io::{Deadline, Stream},
-    limits::{
-        BULK_BUFFER_BYTES, DRAIN_IDLE, HTTP2_CONNECTION_WINDOW, HTTP2_STREAM_WINDOW, HTTP2_STREAMS, LINGER,
-    },
+    io::{Carrier, Deadline, Stopped, Stream},
+    limits::{DRAIN_IDLE, HTTP2_CONNECTION_WINDOW, HTTP2_STREAM_WINDOW, HTTP2_STREAMS, LINGER},
     proxy::exchange::{ClientEnd, Told, exchange},
     tally::Http2Fault,
 };
@@ -85,10 +79,10 @@ pub(super) async fn serve(house: &Rc<House>, client: &mut ClientEnd) {
     });
     house.gateway.cells.http2_connections.bump();
     let number = house.check_in();
-    let mut carrier = Carrier::new(&line, client);
+    let mut trunk = Trunk::new(&line, client);
     let end = std::future::poll_fn(|cx| {
         house.wake_when_draining(number, cx.waker());
-        carrier.poll(cx)
+        trunk.poll(cx)
     })
     .await;
     house.check_out(number);
@@ -104,133 +98,59 @@ pub(super) async fn serve(house: &Rc<House>, client: &mut ClientEnd) {
     mux.end();
     line.close();
     house.gateway.cells.http2_resets.add(mux.take_resets());
-    if !matches!(end, End::Gone) && carrier.write_last_words().await {
+    if !matches!(end, End::Gone) && trunk.write_last_words().await {
         linger(client).await;
     }
     house.gateway.buffers.take_back(&mut client.input);
 }
 
-/// Carries bytes between the socket and the streams.
-struct Carrier<'a> {
+/// The connection of the streams.
+struct Trunk<'a> {
     line: &'a Rc<Line>,
     client: &'a mut ClientEnd,
-    writing: Vec<u8>,
-    written: usize,
+    carrier: Carrier,
     /// Since when there has been no stream. `None`: there is one.
     idle_since: Option<Instant>,
     has_served: bool,
-    /// What was there before the first read has been taken in.
-    has_looked: bool,
     /// Since when a field section has not been complete.
     section_since: Option<Instant>,
-    /// Since when the client has taken nothing of what is to be written.
-    stalled_since: Option<Instant>,
 }
 
-impl<'a> Carrier<'a> {
-    fn new(line: &'a Rc<Line>, client: &'a mut ClientEnd) -> Carrier<'a> {
-        Carrier {
+impl<'a> Trunk<'a> {
+    fn new(line: &'a Rc<Line>, client: &'a mut ClientEnd) -> Trunk<'a> {
+        Trunk {
             line,
             client,
-            writing: Vec::new(),
-            written: 0,
+            carrier: Carrier::new(line.mux.clone()),
             idle_since: Some(Instant::now()),
             has_served: false,
-            has_looked: false,
             section_since: None,
-            stalled_since: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mux = self.line.mux.clone();
-        mux.set_driver(cx.waker());
-        if self.line.house.draining_since.get().is_some() {
-            mux.announce_leaving();
+        let Trunk { line, client, section_since, has_served, .. } = self;
+        if line.house.draining_since.get().is_some() {
+            line.mux.announce_leaving();
         }
-        loop {
-            if let Poll::Ready(Err(_)) = self.poll_write(cx) {
-                return Poll::Ready(End::Gone);
+        let mut taken = |now| {
+            line.house.gateway.cells.http2_resets.add(line.mux.take_resets());
+            if !line.mux.is_within_section() {
+                *section_since = None;
+            } else if section_since.is_none() {
+                *section_since = Some(now);
             }
-            if mux.is_crowded() {
-                break;
-            }
-            // What showed that the client speaks HTTP/2 is its beginning.
-            if !self.has_looked {
-                self.has_looked = true;
-                if let Err(fault) = self.take_in() {
-                    return Poll::Ready(End::Fault(fault));
-                }
-                continue;
-            }
-            let read = self.client.input.poll_fill(&mut self.client.stream, cx, BULK_BUFFER_BYTES);
-            let Poll::Ready(read) = read else { break };
-            if !matches!(read, Ok(1..)) {
-                return Poll::Ready(End::Gone);
-            }
-            if let Err(fault) = self.take_in() {
-                return Poll::Ready(End::Fault(fault));
-            }
+            *has_served |= line.mux.arrivals() > 0;
+            call(line);
+        };
+        match self.carrier.run(cx, &mut client.stream, &mut client.input, &mut taken) {
+            Ok(()) => {}
+            Err(Stopped::Gone) => return Poll::Ready(End::Gone),
+            Err(Stopped::Fault(fault)) => return Poll::Ready(End::Fault(fault)),
         }
-        if self.client.input.is_empty() {
-            self.line.house.gateway.buffers.take_back(&mut self.client.input);
-        }
+        // An empty one gives its memory back.
+        line.house.gateway.buffers.take_back(&mut client.input);
         self.poll_time(cx)
-    }
-
-    /// Hands what has come to the streams, and gives new ones to those who have none.
-    fn take_in(&mut self) -> Result<(), Fault> {
-        let now = Instant::now();
-        let line = self.line;
-        let before = line.mux.is_within_section();
-        let used = line.mux.receive(self.client.input.filled(), now)?;
-        line.house.gateway.cells.http2_resets.add(line.mux.take_resets());
-        self.client.input.consume(used);
-        if !line.mux.is_within_section() {
-            self.section_since = None;
-        } else if !before {
-            self.section_since = Some(now);
-        }
-        while line.mux.arrivals() > line.called.get() {
-            self.has_served = true;
-            line.called.set(line.called.get() + 1);
-            let parked = line.parked.borrow_mut().pop();
-            match parked {
-                Some((_, waker)) => waker.wake(),
-                None => drop(tokio::task::spawn_local(attend(line.clone()))),
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes until nothing is left, or the socket takes no more.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            while self.written < self.writing.len() {
-                let stream = Pin::new(&mut self.client.stream);
-                let Poll::Ready(taken) = stream.poll_write(cx, &self.writing[self.written..])? else {
-                    self.stalled_since.get_or_insert_with(Instant::now);
-                    return Poll::Pending;
-                };
-                if taken == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.written += taken;
-                self.stalled_since = None;
-            }
-            self.writing.clear();
-            self.written = 0;
-            self.line.mux.take_output(&mut self.writing);
-            if self.writing.is_empty() {
-                let flushed = Pin::new(&mut self.client.stream).poll_flush(cx);
-                if flushed.is_pending() {
-                    self.stalled_since.get_or_insert_with(Instant::now);
-                } else {
-                    self.stalled_since = None;
-                }
-                return flushed;
-            }
-        }
     }
 
     /// Ends what has taken too long, and what has come to its end.
@@ -244,7 +164,7 @@ impl<'a> Carrier<'a> {
         } else if self.idle_since.is_none() {
             self.idle_since = Some(Instant::now());
             mux.rest();
-            self.writing = Vec::new();
+            self.carrier.rest();
         }
         if is_idle && mux.peer_leaves() {
             return Poll::Ready(End::Quiet);
@@ -256,7 +176,7 @@ impl<'a> Carrier<'a> {
             self.idle_since.map(|since| since + patience),
             self.idle_since.and(farewell),
             self.section_since.map(|since| since + policy.request_head_timeout),
-            self.stalled_since.map(|since| since + policy.idle_body_timeout),
+            self.carrier.stalled_since.map(|since| since + policy.idle_body_timeout),
         ];
         if let Some(due) = dues.into_iter().flatten().min() {
             ready!(self.client.timer.poll(cx, due));
@@ -282,7 +202,7 @@ impl<'a> Carrier<'a> {
     async fn write_last_words(&mut self) -> bool {
         let due = Instant::now() + LINGER;
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(written) = self.poll_write(cx) {
+            if let Poll::Ready(written) = self.carrier.poll_write(cx, &mut self.client.stream) {
                 return Poll::Ready(written.is_ok());
             }
             self.client.timer.poll(cx, due).map(|()| false)
@@ -337,6 +257,18 @@ impl Line {
     fn close(&self) {
         self.is_over.set(true);
         self.parked.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
+    }
+}
+
+/// Has somebody come for each stream that is new: those who have none, or somebody new.
+fn call(line: &Rc<Line>) {
+    while line.mux.arrivals() > line.called.get() {
+        line.called.set(line.called.get() + 1);
+        let parked = line.parked.borrow_mut().pop();
+        match parked {
+            Some((_, waker)) => waker.wake(),
+            None => drop(tokio::task::spawn_local(attend(line.clone()))),
+        }
     }
 }
 
