@@ -332,10 +332,10 @@ fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, StartErr
 /// What is wrong with them.
 pub fn load_approaches(config: &Config) -> Result<Vec<Approach>, StartError> {
     let load = |pool: &PoolConfig| {
-        let loaded = pool.tls.as_ref().map(BackendTls::load).transpose();
+        let loaded = pool.tls.as_ref().map(|tls| BackendTls::load(tls, pool.protocol.offers())).transpose();
         let loaded =
             loaded.map_err(|problem| StartError::BackendTls { pool: pool.name.to_string(), problem })?;
-        Ok(Approach { preface: pool.send_preface, tls: loaded })
+        Ok(Approach { protocol: pool.protocol, preface: pool.send_preface, tls: loaded })
     };
     config.pools.iter().map(load).collect()
 }

@@ -16,7 +16,7 @@ use crate::{
     server::{ClientPolicy, ListenerPolicy, ServerPolicy},
     telemetry::{AccessLogPolicy, LogPolicy},
     tls::BackendTlsPolicy,
-    upstream::ReusePolicy,
+    upstream::{Protocol, ReusePolicy},
 };
 
 mod describe;
@@ -58,6 +58,8 @@ pub struct PoolConfig {
     pub reuse: ReusePolicy,
     /// How backends are probed.
     pub probe: ProbePolicy,
+    /// Which version of HTTP they are asked in.
+    pub protocol: Protocol,
     /// Which version of the PROXY protocol connections to the backends begin with. `None`: neither.
     pub send_preface: Option<PrefaceVersion>,
     /// How connections to the backends are secured. `None`: not at all.

@@ -14,6 +14,7 @@ mod huffman;
 mod mux;
 mod patience;
 mod receive;
+mod state;
 mod stream;
 mod table;
 

@@ -127,6 +127,12 @@ pub const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for a connection: the bound on what the streams of one client can have waiting here.
 pub const HTTP2_CONNECTION_WINDOW: u32 = 512 * 1024;
 
+/// Streams on one HTTP/2 connection to a backend, if it allows so many: with more to do, a further connection is opened.
+pub const BACKEND_STREAMS: u32 = 100;
+
+/// Bytes that a backend may send on one stream before the client has taken them.
+pub const BACKEND_STREAM_WINDOW: u32 = 64 * 1024;
+
 /// Bytes that wait to be written to one HTTP/2 connection before its streams wait.
 pub const HTTP2_OUTPUT_BYTES: usize = 64 * 1024;
 

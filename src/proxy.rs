@@ -44,7 +44,7 @@ use crate::{
     limits::{ACCESS_BATCH_TIME, BUFFER_BYTES, SPARE_BUFFERS},
     tally::WorkerCells,
     telemetry::access::{AccessLine, AccessLines, AccessLog},
-    upstream::{Approach, ReusePolicy, Upstreams},
+    upstream::{Approach, Protocol, ReusePolicy, Upstreams},
 };
 
 /// What all workers share and nobody changes.
@@ -73,6 +73,13 @@ pub struct PoolPlan {
     pub on_all_down: OnAllDown,
     /// How connections to backends begin.
     pub approach: Approach,
+}
+
+impl PoolPlan {
+    /// Whether a client may change to this protocol. Backends of HTTP/2 are not asked to: their connections are shared.
+    fn allows_upgrade(&self, protocol: &[u8]) -> bool {
+        self.approach.protocol == Protocol::Http1 && self.forward.allows_upgrade(protocol)
+    }
 }
 
 /// A worker's own half of the proxy: its connections, buffers and counts.

@@ -132,6 +132,8 @@ reasons! {
         ConnectTimeout = "connect_timeout",
         /// A pooled connection had been closed by the backend.
         Stale = "stale",
+        /// The backend said that it has done nothing about the request (HTTP/2).
+        Refused = "refused",
         /// The connection broke before the answer's head.
         Broken = "broken",
         /// No answer's head in time.

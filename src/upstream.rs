@@ -5,11 +5,13 @@
 
 mod connection;
 mod idle;
+mod shared;
 
 use std::time::Duration;
 
-pub use connection::{Approach, ConnectError, Connection, connect};
+pub use connection::{Approach, ConnectError, Connection, Protocol, connect};
 pub use idle::{Care, Upstreams};
+pub use shared::Opening;
 
 /// How connections to the backends of a pool are used again.
 #[derive(Clone, Debug, PartialEq, Eq)]

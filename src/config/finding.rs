@@ -64,6 +64,7 @@ codes! {
     NoBody "E020" "A probe looks for text in an answer that has no body.",
     AdminOpen "E021" "The admin listener would be open to the network without a token.",
     NotForUnix "E022" "A Unix socket cannot do this.",
+    ProtocolMismatch "E023" "The version of HTTP does not go with another key.",
     NothingReused "W001" "Connections to backends are not reused.",
     Unreached "W002" "No route leads to a pool.",
     Unprobed "W003" "Nothing checks whether backends are up.",

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{
     ErrorCode, Fault,
     frame::{FrameHead, MAX_PAYLOAD, MAX_WINDOW, flag, kind, read_u31, setting, write_head},
-    mux::State,
+    state::State,
 };
 use crate::tally::Http2Fault;
 

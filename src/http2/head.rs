@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{
     Stream,
-    mux::One,
+    state::One,
     stream::{Chunk, ReaderFraming},
     table::Entry,
 };

@@ -3,31 +3,16 @@
 //! Owns the order in which streams may write when they can't all: each a frame in turn. Owned itself by the task that carries the bytes,
 //! with which it talks through [`Mux::receive`], [`Mux::take_output`] and a waker.
 
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    net::SocketAddr,
-    rc::Rc,
-    task::{Poll, Waker},
-    time::Instant,
-};
+use std::{cell::RefCell, collections::VecDeque, net::SocketAddr, rc::Rc, task::Waker};
 
 use super::{
     Arrival, ErrorCode, Stream,
     decode::Decoder,
-    frame::{
-        DEFAULT_WINDOW, MAX_PAYLOAD, PREFACE, kind, setting, write_goaway, write_number, write_settings,
-    },
+    frame::{DEFAULT_WINDOW, PREFACE, kind, setting, write_goaway, write_number, write_settings},
     patience::Patience,
-    stream::{ReaderFraming, Sink},
+    state::{One, State},
 };
-use crate::{
-    http1::{HeadError, RequestHead},
-    limits::{HTTP2_OUTPUT_BYTES, HTTP2_OUTPUT_MOST},
-};
-
-/// Streams whose end is remembered, so that what is still on its way to them is told from nonsense.
-const REMEMBERED: usize = 128;
+use crate::{http1::RequestHead, limits::HTTP2_OUTPUT_MOST};
 
 /// Numbers from here on are not given to streams: 2^31 is the end of them (RFC 9113 section 5.1.1).
 const LAST_STREAM: u32 = (1 << 31) - 3;
@@ -59,147 +44,6 @@ pub struct Mux {
     is_secure: bool,
     ends: Option<(SocketAddr, SocketAddr)>,
     pub(super) state: RefCell<State>,
-}
-
-/// Everything that changes.
-#[derive(Debug)]
-pub(super) struct State {
-    /// We are the side that is asked.
-    pub(super) is_server: bool,
-    pub(super) out: Vec<u8>,
-    pub(super) decoder: Decoder,
-    pub(super) block: Option<Block>,
-    pub(super) patience: Patience,
-    /// The peer has said what it must say first.
-    pub(super) has_begun: bool,
-    pub(super) has_settings: bool,
-    pub(super) send_window: i64,
-    pub(super) recv_window: i64,
-    /// Bytes that were taken and for which the peer has no new window yet.
-    recv_owed: u32,
-    /// So many that it is told: half the window, so that few frames say so.
-    recv_step: u32,
-    /// The window that new streams begin with for us.
-    pub(super) peer_window: i64,
-    /// Open streams, in the order of their numbers.
-    streams: Vec<(u32, Box<One>)>,
-    /// The highest number that whoever opens streams has used.
-    pub(super) highest: u32,
-    /// Streams that the peer lets us have open.
-    pub(super) peer_streams: u32,
-    pub(super) arrivals: VecDeque<(u32, Result<Box<RequestHead>, HeadError>, Instant)>,
-    #[expect(
-        clippy::vec_box,
-        reason = "taken and given back for every request: a pointer, not the head, is moved"
-    )]
-    spare_heads: Vec<Box<RequestHead>>,
-    /// Streams that have ended, and whether by our will.
-    ended: VecDeque<(u32, bool)>,
-    /// Streams that wait for their turn to write.
-    waiting: VecDeque<u32>,
-    /// Streams whose turn it is, and that have not used it.
-    granted: usize,
-    driver: Option<Waker>,
-    /// We have said that we take no further streams. Which was the last one, once that is settled.
-    pub(super) leaving: Option<Option<u32>>,
-    /// The peer has said so.
-    pub(super) peer_leaves: bool,
-    is_over: bool,
-    /// Streams that were refused or taken away.
-    pub(super) resets: u64,
-}
-
-/// A field section of which not all has come.
-#[derive(Debug)]
-pub(super) struct Block {
-    pub(super) stream: u32,
-    pub(super) bytes: Vec<u8>,
-    pub(super) end_stream: bool,
-    pub(super) frames: u32,
-}
-
-/// One stream.
-#[derive(Debug)]
-pub(super) struct One {
-    pub(super) send_window: i64,
-    pub(super) recv_window: i64,
-    pub(super) recv_owed: u32,
-    /// Payload that nobody has read.
-    pub(super) input: Vec<u8>,
-    pub(super) input_start: usize,
-    /// What the reader gets before anything else: the heads of an answer, as text.
-    pub(super) lead: Vec<u8>,
-    /// What the reader gets beside the payload.
-    pub(super) framing: ReaderFraming,
-    pub(super) trailers: Vec<u8>,
-    /// Bytes that are still announced.
-    pub(super) declared: Option<u64>,
-    /// The peer has said all.
-    pub(super) has_ended: bool,
-    /// We have.
-    pub(super) has_answered: bool,
-    /// It is of no use any more.
-    pub(super) is_reset: bool,
-    /// And the peer has done nothing about it.
-    pub(super) is_refused: bool,
-    /// The request that was sent on it asks for a head alone.
-    pub(super) is_for_head: bool,
-    /// Its request's head has left.
-    pub(super) is_begun: bool,
-    /// The final answer's head has come.
-    pub(super) has_head: bool,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-    pub(super) sink: Sink,
-    pub(super) is_waiting: bool,
-    pub(super) is_granted: bool,
-}
-
-impl One {
-    /// A stream on which nothing has happened.
-    pub(super) fn new(send_window: i64, recv_window: i64) -> One {
-        One {
-            send_window,
-            recv_window,
-            recv_owed: 0,
-            input: Vec::new(),
-            input_start: 0,
-            lead: Vec::new(),
-            framing: ReaderFraming::Plain,
-            trailers: Vec::new(),
-            declared: None,
-            has_ended: false,
-            has_answered: false,
-            is_reset: false,
-            is_refused: false,
-            is_for_head: false,
-            is_begun: false,
-            has_head: false,
-            reader: None,
-            writer: None,
-            sink: Sink::Between,
-            is_waiting: false,
-            is_granted: false,
-        }
-    }
-
-    pub(super) fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
-            waker.wake();
-        }
-    }
-
-    /// Nothing more comes.
-    pub(super) fn end_input(&mut self) {
-        self.has_ended = true;
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-
-    pub(super) fn unread(&self) -> usize {
-        self.input.len() - self.input_start
-    }
 }
 
 impl Mux {
@@ -337,6 +181,11 @@ impl Mux {
         }
     }
 
+    /// Has whoever carries the bytes look again.
+    pub fn wake(&self) {
+        self.state.borrow_mut().wake_driver();
+    }
+
     /// Moves what is to be written to `into`, which is empty, and lets streams write that had to wait.
     pub fn take_output(&self, into: &mut Vec<u8>) {
         debug_assert!(into.is_empty(), "what was taken before has been written");
@@ -398,161 +247,6 @@ impl Mux {
         for (_, one) in &mut state.streams {
             one.is_reset = true;
             one.wake();
-        }
-    }
-}
-
-impl State {
-    /// The stream of this number, if somebody works on it.
-    pub(super) fn find(&mut self, id: u32) -> Option<&mut One> {
-        let at = self.streams.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(&mut self.streams[at].1)
-    }
-
-    /// All of them.
-    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut One> {
-        self.streams.iter_mut().map(|(_, one)| &mut **one)
-    }
-
-    /// Those that the peer has not given up, and those that it has.
-    pub(super) fn count(&self) -> (usize, usize) {
-        let given_up = self.streams.iter().filter(|(_, one)| one.is_reset).count();
-        (self.streams.len() - given_up, given_up)
-    }
-
-    /// Opens a stream whose number is above all others.
-    pub(super) fn open(&mut self, id: u32, one: One) {
-        self.streams.push((id, Box::new(one)));
-    }
-
-    /// A head to put together.
-    pub(super) fn take_head(&mut self) -> Box<RequestHead> {
-        self.spare_heads.pop().unwrap_or_default()
-    }
-
-    /// Takes the stream out of the table. `with`: the peer is told why.
-    pub(super) fn close(&mut self, id: u32, with: Option<ErrorCode>) {
-        let Ok(at) = self.streams.binary_search_by_key(&id, |(id, _)| *id) else { return };
-        let (_, one) = self.streams.remove(at);
-        if one.is_granted {
-            self.granted -= 1;
-        }
-        if one.is_waiting {
-            self.waiting.retain(|waiting| *waiting != id);
-        }
-        let unread = one.unread();
-        let is_reset = one.is_reset;
-        drop(one);
-        self.took(unread as u32);
-        if !self.is_over && !is_reset {
-            if let Some(code) = with {
-                write_number(&mut self.out, kind::RST_STREAM, id, code as u32);
-            }
-            self.remember(id, with.is_some());
-        }
-        self.grant();
-        self.wake_driver();
-    }
-
-    /// Ends a stream that nobody works on, or for whose worker it is over now.
-    pub(super) fn reset(&mut self, id: u32, code: ErrorCode) {
-        self.resets += 1;
-        write_number(&mut self.out, kind::RST_STREAM, id, code as u32);
-        self.remember(id, true);
-        self.give_up(id);
-        self.wake_driver();
-    }
-
-    /// The peer says that it has not looked at streams above this one, and will not.
-    pub(super) fn refuse_above(&mut self, last: u32) {
-        for (id, one) in &mut self.streams {
-            if *id > last && !one.has_ended {
-                (one.is_reset, one.is_refused) = (true, true);
-                one.wake();
-            }
-        }
-    }
-
-    /// It is of no use any more: whoever works on it finds out.
-    pub(super) fn give_up(&mut self, id: u32) {
-        if let Some(one) = self.find(id) {
-            one.is_reset = true;
-            one.wake();
-        }
-    }
-
-    pub(super) fn remember(&mut self, id: u32, by_us: bool) {
-        if self.ended.len() == REMEMBERED {
-            self.ended.pop_front();
-        }
-        self.ended.push_back((id, by_us));
-    }
-
-    /// How a stream ended: `Some(true)` by our will. `None`: it never was, or that is too long ago.
-    pub(super) fn ending_of(&self, id: u32) -> Option<bool> {
-        self.ended.iter().rev().find(|(ended, _)| *ended == id).map(|(_, by_us)| *by_us)
-    }
-
-    /// Bytes of payload were taken: the peer may send as many more on the connection.
-    pub(super) fn took(&mut self, n: u32) {
-        self.recv_owed += n;
-        if self.recv_owed >= self.recv_step {
-            let owed = std::mem::take(&mut self.recv_owed);
-            self.recv_window += i64::from(owed);
-            write_number(&mut self.out, kind::WINDOW_UPDATE, 0, owed);
-            self.wake_driver();
-        }
-    }
-
-    pub(super) fn wake_driver(&mut self) {
-        if let Some(driver) = &self.driver {
-            driver.wake_by_ref();
-        }
-    }
-
-    /// Whether a stream may write now. If not, it is woken when it may.
-    pub(super) fn poll_turn(&mut self, id: u32, waker: &Waker, needs_window: bool) -> Poll<()> {
-        let is_full = self.out.len() >= HTTP2_OUTPUT_BYTES;
-        let is_dry = needs_window && self.send_window <= 0;
-        let others = !self.waiting.is_empty() || self.granted > 0;
-        let Some(one) = self.find(id) else { return Poll::Ready(()) };
-        if !is_full && !is_dry && (one.is_granted || !others) {
-            return Poll::Ready(());
-        }
-        one.writer = Some(waker.clone());
-        let was_granted = std::mem::take(&mut one.is_granted);
-        if !std::mem::replace(&mut one.is_waiting, true) {
-            self.waiting.push_back(id);
-        }
-        if was_granted {
-            self.granted -= 1;
-            self.grant();
-        }
-        Poll::Pending
-    }
-
-    /// The stream has had its turn, or can't use it.
-    pub(super) fn end_turn(&mut self, id: u32) {
-        let Some(one) = self.find(id) else { return };
-        if std::mem::take(&mut one.is_granted) {
-            self.granted -= 1;
-            self.grant();
-        }
-    }
-
-    /// Lets as many of those that wait write as there is room for.
-    pub(super) fn grant(&mut self) {
-        while !self.waiting.is_empty()
-            && self.send_window > 0
-            && self.out.len() + self.granted * MAX_PAYLOAD < HTTP2_OUTPUT_BYTES
-        {
-            let Some(id) = self.waiting.pop_front() else { return };
-            let Some(one) = self.find(id) else { continue };
-            (one.is_waiting, one.is_granted) = (false, true);
-            if let Some(writer) = one.writer.take() {
-                writer.wake();
-            }
-            self.granted += 1;
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     },
     frame::{FrameHead, HEAD, MAX_PAYLOAD, PREFACE, flag, kind, read_u31, write_head},
     head::{RequestSection, ResponseSection, TrailerSection},
-    mux::{Block, One, State},
+    state::{Block, One, State},
     stream::{Chunk, ReaderFraming},
     table::Entry,
 };

@@ -13,7 +13,7 @@ use std::{
 use super::{
     ErrorCode, Mux,
     frame::{FrameHead, HEAD, MAX_PAYLOAD, flag, kind, write_head, write_headers, write_number},
-    mux::{One, State},
+    state::{One, State},
 };
 use crate::{http1::write_chunk_size, limits::HTTP2_OUTPUT_BYTES};
 

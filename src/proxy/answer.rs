@@ -260,7 +260,11 @@ impl Receiving<'_> {
             }
             let read =
                 std::future::poll_fn(|cx| self.input.poll_fill(&mut self.reader, cx, ANSWER_HEAD_BYTES));
-            if matches!(read.await, Ok(0) | Err(_)) {
+            let read = read.await;
+            if matches!(&read, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
+                return Err(Cut::Backend(AttemptEnd::Refused));
+            }
+            if matches!(read, Ok(0) | Err(_)) {
                 let stale = self.reused && self.input.is_empty();
                 return Err(Cut::Backend(if stale { AttemptEnd::Stale } else { AttemptEnd::Broken }));
             }

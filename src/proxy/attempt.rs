@@ -14,9 +14,9 @@ use super::{
     Gateway, PoolPlan,
     answer::{Answered, Cut, Progress, Receiving, Terms},
     exchange::ClientEnd,
+    head::{Forwarding, write_request, write_request_section},
     policy::OnDrain,
     request_body::RequestBody,
-    rewrite::Rewrite,
     send::{ClientFault, Sending},
     short::Short,
     tunnel,
@@ -24,11 +24,11 @@ use super::{
 };
 use crate::{
     fleet::{Backend, MemberView, Pool},
-    http1::{AnswerHead, RequestHead},
+    http1::{AnswerHead, Method, RequestHead},
     io::Deadline,
     preface::Ends,
     tally::{AttemptEnd, BackendCells, Closed},
-    upstream::{Care, Connection},
+    upstream::{Care, Connection, Protocol},
 };
 
 /// How an attempt ended.
@@ -60,12 +60,10 @@ pub(super) struct Attempt<'a> {
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
     pub(super) fresh: bool,
-    /// What the route changes.
-    pub(super) rewrite: Option<&'a Rewrite>,
+    /// What the request's new head is made from.
+    pub(super) forwarding: Forwarding<'a>,
     /// Both ends of the client's connection, for backends that want to know.
     pub(super) ends: Option<Ends>,
-    /// The protocol that the backend is asked to change to.
-    pub(super) upgrade: Option<&'a [u8]>,
 }
 
 /// What the exchange on a connection came to.
@@ -76,22 +74,22 @@ pub(super) enum Driven {
 }
 
 impl Attempt<'_> {
-    /// Makes the attempt. `out` holds the request's head.
-    pub(super) async fn run(
-        &self,
-        client: &mut ClientEnd,
-        body: &mut RequestBody,
-        mut out: Vec<u8>,
-    ) -> Outcome {
+    /// Makes the attempt.
+    pub(super) async fn run(&self, client: &mut ClientEnd, body: &mut RequestBody) -> Outcome {
         let backend = &self.member.backend;
         let guard = InFlight::begin(backend.cells(self.gateway.worker));
         let (mut connection, now) = match self.connection(&mut client.timer).await {
             Ok(connection) => connection,
-            Err(end) => {
-                self.gateway.buffers.recycle(out);
-                return guard.end(end, Outcome::Failed(end));
-            }
+            Err(end) => return guard.end(end, Outcome::Failed(end)),
         };
+        let mut out = self.gateway.buffers.output();
+        let in_frames = connection.is_stream();
+        body.begin(in_frames);
+        if in_frames {
+            write_request_section(&mut out, self.head, &self.forwarding, self.plan.approach.tls.is_some());
+        } else {
+            write_request(&mut out, self.head, &self.forwarding);
+        }
         body.write_again(&mut out);
         if let Err(fault) = body.take(&mut client.input, &mut out) {
             self.keep(connection, now);
@@ -129,12 +127,50 @@ impl Attempt<'_> {
         let MemberView { backend, addresses, .. } = self.member;
         let care = if self.head.method.is_idempotent() { Care::Usual } else { Care::Full };
         let now = Instant::now();
+        if self.plan.approach.protocol != Protocol::Http1 {
+            return Box::pin(self.shared_connection(timer, now)).await;
+        }
         if !self.fresh
             && let Some(connection) = self.gateway.upstreams.take(backend, addresses, care, now)
         {
             return Ok((connection, now));
         }
         Box::pin(self.open(timer, now)).await
+    }
+
+    /// A stream on a connection that others use too; or a connection, if the backend does not speak HTTP/2.
+    async fn shared_connection(
+        &self,
+        timer: &mut Deadline,
+        begun: Instant,
+    ) -> Result<(Connection, Instant), AttemptEnd> {
+        let MemberView { backend, addresses, .. } = self.member;
+        let upstreams = &self.gateway.upstreams;
+        let is_for_head = self.head.method == Method::Head;
+        let limit = self.plan.forward.connect_timeout;
+        let mut is_fresh = self.fresh;
+        let _opening = loop {
+            if !is_fresh {
+                let stream = upstreams.take_stream(backend, addresses, is_for_head, begun);
+                let kept = || upstreams.take(backend, addresses, Care::Full, begun);
+                if let Some(connection) = stream.or_else(kept) {
+                    return Ok((connection, Instant::now()));
+                }
+            }
+            let rest = limit.saturating_sub(begun.elapsed());
+            match timer.within(rest, upstreams.opening(backend)).await {
+                Some(Some(opening)) => break opening,
+                // What somebody else has opened is new.
+                Some(None) => is_fresh = false,
+                None => return Err(AttemptEnd::ConnectTimeout),
+            }
+        };
+        let (connection, now) = self.open(timer, Instant::now()).await?;
+        if !self.plan.approach.speaks_http2(&connection.stream) {
+            return Ok((connection, now));
+        }
+        let shared = upstreams.share(backend, &self.plan.reuse, connection, is_for_head);
+        Ok((shared.ok_or(AttemptEnd::ConnectFailed)?, now))
     }
 
     async fn open(&self, timer: &mut Deadline, begun: Instant) -> Result<(Connection, Instant), AttemptEnd> {
@@ -179,8 +215,8 @@ impl Attempt<'_> {
             draining: &self.gateway.draining,
             sent,
             progress: self.progress,
-            upgrade: self.upgrade,
-            changes: self.rewrite.map(|rewrite| &rewrite.response),
+            upgrade: self.forwarding.upgrade,
+            changes: self.forwarding.rewrite.map(|rewrite| &rewrite.response),
         }
     }
 

@@ -12,18 +12,18 @@ use super::{
     answer::Progress,
     attempt::{Attempt, Outcome},
     choose::Candidates,
-    head::{Forwarding, write_request},
+    head::Forwarding,
     key::{Facts, Fields, OnMissingKey},
     policy::HostHeader,
     record::{Ended, Record, Routed},
-    refuse::{redirect, refuse},
+    refuse::{is_grpc, redirect, refuse},
     repeat::may_repeat,
     request_body::{BodyFault, RequestBody},
     rewrite::Rewrite,
     send::ClientFault,
 };
 use crate::{
-    fleet::{MemberView, View},
+    fleet::View,
     http1::{Known, RequestHead, Version, write_address},
     io::{Buffer, Deadline, Stream},
     preface::Ends,
@@ -144,7 +144,7 @@ pub async fn exchange(
     let plan = &gateway.plan.pools[pool];
     let forward = &plan.forward;
     let mut body = RequestBody::new(head.framing, forward.repeat_body_bytes, forward.max_body_bytes);
-    let is_refused = |asked| head.version == Version::Http2 && !forward.allows_upgrade(asked);
+    let is_refused = |asked| head.version == Version::Http2 && !plan.allows_upgrade(asked);
     // In HTTP/1.1 this is a wish, and the request stands without it. In HTTP/2 it is the request (RFC 8441).
     if head.upgrade().is_some_and(is_refused) {
         return refuse(client, &mut record, &mut body, Refusal::Protocol).await;
@@ -239,14 +239,30 @@ async fn attempts(
     let Way { view, plan, place, rewrite } = way;
     let (gateway, head) = (record.gateway, record.head);
     let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
-    let upgrade = head.upgrade().filter(|asked| plan.forward.allows_upgrade(asked));
+    let upgrade = head.upgrade().filter(|asked| plan.allows_upgrade(asked));
     let pool = &view.pools[index];
     let mut candidates = Candidates::new(pool, place, plan.forward.attempts, plan.on_all_down);
-    let total = plan.forward.total_timeout.map(|limit| record.begun + limit);
+    let total = [plan.forward.total_timeout, grpc_timeout(head)].into_iter().flatten().min();
+    let total = total.map(|limit| record.begun + limit);
+    let told = client.told.clone();
+    let forwarding = Forwarding {
+        peer: client.peer,
+        secure: client.stream.is_secure(),
+        trusted: gateway.plan.trusted.contain(client.peer),
+        host: None,
+        request_id: record.request_id,
+        via: gateway.plan.via.as_deref().map(str::as_bytes),
+        subject: told.as_ref().and_then(|told| told.subject.as_deref()),
+        upgrade,
+        websocket_key: upgrade.filter(|_| head.version == Version::Http2).map(|_| gateway.random()),
+        rewrite,
+    };
+    let own_host = plan.forward.host_header == HostHeader::Backend || head.authority().is_empty();
     let mut failed = None;
+    let mut fresh = false;
     loop {
         // A kept connection that turns out closed says nothing about the backend: it gets the request again, on a new one.
-        let fresh = failed == Some(AttemptEnd::Stale);
+        fresh = !fresh && matches!(failed, Some(AttemptEnd::Stale | AttemptEnd::Refused));
         let again = if fresh { candidates.latest() } else { None };
         let Some(member) = again.or_else(|| candidates.next()) else {
             return refuse(client, record, body, refusal_for(failed)).await;
@@ -259,6 +275,7 @@ async fn attempts(
         }
         note_choice(record, &candidates, member);
         let progress = Progress::default();
+        let host = own_host.then(|| pool.member(member).backend.address.authority());
         let attempt = Attempt {
             gateway,
             pool: &pool.pool,
@@ -268,14 +285,11 @@ async fn attempts(
             progress: &progress,
             total,
             fresh,
-            rewrite,
+            forwarding: Forwarding { host: host.as_deref().map(str::as_bytes), ..forwarding },
             ends: plan.approach.preface.and_then(|_| client.ends()),
-            upgrade,
         };
-        let mut out = gateway.buffers.output();
-        write_head(&mut out, record, client, way, (pool.member(member), upgrade));
         let noted = Noted { record, progress: &progress };
-        let outcome = attempt.run(client, body, out).await;
+        let outcome = attempt.run(client, body).await;
         drop(noted);
         record.received += body.received();
         if let Some(status) = progress.status.get() {
@@ -314,6 +328,25 @@ async fn attempts(
     }
 }
 
+/// The time that a client of gRPC gives its call (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
+    if !is_grpc(head) {
+        return None;
+    }
+    let (unit, digits) = head.value_of(b"grpc-timeout")?.split_last()?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let n: u64 = std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(n * 3600),
+        b'M' => Duration::from_secs(n * 60),
+        b'S' => Duration::from_secs(n),
+        b'm' => Duration::from_millis(n),
+        b'u' => Duration::from_micros(n),
+        b'n' => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
 fn note_choice(record: &mut Record<'_>, candidates: &Candidates<'_>, member: MemberIndex) {
     record.attempts += 1;
     if let Some(routed) = &mut record.routed {
@@ -323,32 +356,6 @@ fn note_choice(record: &mut Record<'_>, candidates: &Candidates<'_>, member: Mem
             routed.off_owner = candidates.off_owner(member);
         }
     }
-}
-
-fn write_head(
-    out: &mut Vec<u8>,
-    record: &Record<'_>,
-    client: &ClientEnd,
-    way: Way<'_>,
-    (member, upgrade): (&MemberView, Option<&[u8]>),
-) {
-    let (gateway, plan) = (record.gateway, way.plan);
-    let authority = record.head.authority();
-    let own_host = plan.forward.host_header == HostHeader::Backend || authority.is_empty();
-    let host = own_host.then(|| member.backend.address.authority());
-    let forwarding = Forwarding {
-        peer: client.peer,
-        secure: client.stream.is_secure(),
-        trusted: gateway.plan.trusted.contain(client.peer),
-        host: host.as_deref().map(str::as_bytes),
-        request_id: record.request_id,
-        via: gateway.plan.via.as_deref().map(str::as_bytes),
-        subject: client.told.as_ref().and_then(|told| told.subject.as_deref()),
-        upgrade,
-        websocket_key: upgrade.filter(|_| record.head.version == Version::Http2).map(|_| gateway.random()),
-        rewrite: way.rewrite,
-    };
-    write_request(out, record.head, &forwarding);
 }
 
 fn after_answer(keeps_client: bool, body: &RequestBody, client: &ClientEnd) -> After {

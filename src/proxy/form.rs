@@ -39,6 +39,11 @@ impl Carriage {
     /// Writes a piece of a body whose end is not known yet.
     pub(super) fn write_piece(self, data: &[u8], out: &mut Vec<u8>) {
         self.write_before(data.len(), false, out);
+        self.write_payload(data, out);
+    }
+
+    /// Writes payload, with what must stand behind it.
+    pub(super) fn write_payload(self, data: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(data);
         if self == Carriage::Chunked {
             out.extend_from_slice(b"\r\n");

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What a request's new head is made from, beside the old one.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Forwarding<'a> {
     /// The connection's other end.
     pub peer: IpAddr,
@@ -90,6 +90,36 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
         (None, false) => {}
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The same as a field section of HTTP/2, with the head of a frame. `secure`: the backend is asked over TLS.
+pub fn write_request_section(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    forwarding: &Forwarding<'_>,
+    secure: bool,
+) {
+    let mut text = Vec::new();
+    write_request(&mut text, head, forwarding);
+    let start = http2::begin_headers(out);
+    let mut lines = text.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let first = lines.next().unwrap_or_default();
+    let mut parts = first.split(|&b| b == b' ');
+    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    http2::write_field(out, b":method", method);
+    http2::write_field(out, b":scheme", if secure { b"https" } else { b"http" });
+    http2::write_field(out, b":path", target);
+    http2::write_field(out, b":authority", forwarding.host.unwrap_or_else(|| head.authority()));
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let Some(colon) = memchr::memchr(b':', line) else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        // What speaks of the connection, or has been said above. TE is a field of the hop that HTTP/2 has too (RFC 9113 section 8.2.2).
+        let known = Known::of(name);
+        if known == Known::Te || !(known.is_hop_by_hop() || known == Known::Host) {
+            http2::write_field(out, name, value);
+        }
+    }
+    http2::finish_headers(out, start, matches!(head.framing, Framing::None | Framing::Length(0)));
 }
 
 fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {

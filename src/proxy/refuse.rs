@@ -161,7 +161,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, loc
 }
 
 /// Whether a client speaks gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-fn is_grpc(head: &RequestHead) -> bool {
+pub(super) fn is_grpc(head: &RequestHead) -> bool {
     head.version == Version::Http2
         && head
             .value_of(b"content-type")

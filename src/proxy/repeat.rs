@@ -9,6 +9,7 @@ use crate::{http1::Method, tally::AttemptEnd};
 /// | had bytes left for the backend? | method idempotent | body can be sent again | repeat? |
 /// |---|---|---|---|
 /// | no: no connection came about | any | yes | yes |
+/// | no: the backend said that it has done nothing (HTTP/2) | any | yes | yes |
 /// | maybe: the connection broke before the answer's head | yes | yes | yes |
 /// | anything else, or the answer's head has come | | | no |
 ///
@@ -17,7 +18,7 @@ use crate::{http1::Method, tally::AttemptEnd};
 /// enough of an idle connection is no reason to send a key away from its owner.
 pub fn may_repeat(end: AttemptEnd, method: Method, body_can_be_sent_again: bool) -> bool {
     let reached = match end {
-        AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout => false,
+        AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout | AttemptEnd::Refused => false,
         AttemptEnd::Stale | AttemptEnd::Broken => true,
         AttemptEnd::Answered
         | AttemptEnd::Timeout
@@ -38,6 +39,8 @@ mod tests {
             (AttemptEnd::ConnectFailed, Method::Post, true, true),
             (AttemptEnd::ConnectTimeout, Method::Other, true, true),
             (AttemptEnd::ConnectFailed, Method::Post, false, false),
+            (AttemptEnd::Refused, Method::Post, true, true),
+            (AttemptEnd::Refused, Method::Post, false, false),
             (AttemptEnd::Broken, Method::Get, true, true),
             (AttemptEnd::Stale, Method::Put, true, true),
             (AttemptEnd::Stale, Method::Put, false, false),

@@ -22,6 +22,8 @@ pub(super) enum BodyFault {
 pub(super) struct RequestBody {
     reader: BodyReader,
     framing: Framing,
+    /// How the present attempt writes it.
+    carriage: Carriage,
     /// The payload so far, as long as all of it fits.
     kept: Vec<u8>,
     trailers: Vec<u8>,
@@ -38,6 +40,7 @@ impl RequestBody {
         RequestBody {
             reader: BodyReader::new(framing),
             framing,
+            carriage: Carriage::of(framing),
             kept: Vec::new(),
             trailers: Vec::new(),
             keep_bound,
@@ -46,6 +49,11 @@ impl RequestBody {
             received: 0,
             max,
         }
+    }
+
+    /// Begins an attempt that writes it like this.
+    pub(super) fn begin(&mut self, in_frames: bool) {
+        self.carriage = if in_frames { Carriage::Frames } else { Carriage::of(self.framing) };
     }
 
     /// Whether the announced length alone is over the limit.
@@ -113,7 +121,8 @@ impl RequestBody {
                 Piece::Data(n) => {
                     self.count(n)?;
                     let data = &input.filled()[..n];
-                    Carriage::of(self.framing).write_piece(data, out);
+                    self.carriage.write_before(n, self.is_last(), out);
+                    self.carriage.write_payload(data, out);
                     self.keep(data);
                     input.consume(n);
                 }
@@ -145,17 +154,28 @@ impl RequestBody {
     pub(super) fn write_again(&self, out: &mut Vec<u8>) {
         debug_assert!(self.can_be_sent_again(), "a body that began to stream is never sent again");
         if !self.kept.is_empty() {
-            Carriage::of(self.framing).write_piece(&self.kept, out);
+            self.carriage.write_before(self.kept.len(), self.is_last(), out);
+            self.carriage.write_payload(&self.kept, out);
         }
         if self.framing == Framing::Chunked && self.is_over() {
             self.write_end(out);
         }
     }
 
+    /// Whether the payload that was read last is known to be the end.
+    fn is_last(&self) -> bool {
+        self.passes_directly() && self.is_over()
+    }
+
+    /// Writes what stands in front of `n` bytes that pass directly, and are to be passed on next.
+    pub(super) fn write_before_direct(&self, n: usize, out: &mut Vec<u8>) {
+        self.carriage.write_before(n, n as u64 == self.reader.known_rest(), out);
+    }
+
     fn write_end(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"0\r\n");
-        out.extend_from_slice(&self.trailers);
-        out.extend_from_slice(b"\r\n");
+        let section = [&self.trailers[..], b"\r\n"].concat();
+        let written = self.carriage.write_end(&section, out);
+        debug_assert!(written.is_ok(), "the section has been read before");
     }
 
     fn count(&mut self, n: usize) -> Result<(), BodyFault> {

@@ -99,10 +99,13 @@ impl Sending<'_> {
             }
             if !self.input.is_empty() {
                 let n = self.body.direct(self.input);
-                let bytes = &self.input.filled()[..n];
+                self.body.write_before_direct(n, &mut self.out);
+                let (before, bytes) = (&self.out, &self.input.filled()[..n]);
+                let limit = self.backend_limit;
                 let written =
-                    self.waits.write_all(Slow::BackendTakes, self.backend_limit, &mut self.writer, bytes);
+                    self.waits.write_both(Slow::BackendTakes, limit, &mut self.writer, before, bytes);
                 written.await.map_err(|_| Fault::Backend)?;
+                self.out.clear();
                 let passed = self.body.passed_directly(n, self.input);
                 passed.map_err(|fault| Fault::Client(ClientFault::Body(fault)))?;
             }

@@ -49,11 +49,11 @@ impl fmt::Debug for BackendTls {
 }
 
 impl BackendTls {
-    /// Reads all files.
+    /// Reads all files. `offers` are the protocols to agree on in the handshake.
     ///
     /// # Errors
     /// The first thing that is wrong with one of them.
-    pub fn load(policy: &BackendTlsPolicy) -> Result<BackendTls, TlsProblem> {
+    pub fn load(policy: &BackendTlsPolicy, offers: Vec<Vec<u8>>) -> Result<BackendTls, TlsProblem> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions: &[_] = match policy.min_version {
             MinVersion::Tls12 => &[&TLS13, &TLS12],
@@ -79,7 +79,7 @@ impl BackendTls {
                 })?
             }
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = offers;
         let name = policy.server_name.clone().map(ServerName::try_from).transpose();
         let server_name = name.map_err(|error: InvalidDnsNameError| settings(error))?;
         Ok(BackendTls { connector: TlsConnector::from(Arc::new(config)), server_name })

@@ -2,7 +2,7 @@
 //!
 //! Owns the socket and what was read from it beyond the last answer. Knows nothing about other connections.
 
-use std::{io, time::Instant};
+use std::{fmt, io, time::Instant};
 
 use tokio::io::AsyncWriteExt;
 
@@ -19,9 +19,47 @@ use crate::{
 #[error("{0}")]
 pub struct ConnectError(#[from] io::Error);
 
+/// Which version of HTTP backends are asked in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 over TLS, as agreed in the handshake.
+    H2,
+    /// HTTP/2 in the clear, by prior knowledge.
+    H2c,
+    /// Whichever of the two a backend takes in the handshake of TLS.
+    Auto,
+}
+
+impl Protocol {
+    /// What is offered in the handshake (RFC 7301).
+    pub fn offers(self) -> Vec<Vec<u8>> {
+        match self {
+            Protocol::Http1 | Protocol::H2c => vec![b"http/1.1".to_vec()],
+            Protocol::H2 => vec![b"h2".to_vec()],
+            Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Http1 => "http/1.1",
+            Protocol::H2 => "h2",
+            Protocol::H2c => "h2c",
+            Protocol::Auto => "auto",
+        })
+    }
+}
+
 /// How connections to the backends of a pool begin.
 #[derive(Clone, Debug, Default)]
 pub struct Approach {
+    /// What is spoken.
+    pub protocol: Protocol,
     /// Which version of the PROXY protocol is said first, in the clear. `None`: neither.
     pub preface: Option<PrefaceVersion>,
     /// The TLS that follows, if any does.
@@ -52,7 +90,21 @@ pub async fn connect(
     let name = tls.name_for(&configured.host()).map_err(io::Error::other)?;
     // On the heap: few connections need the room.
     let session = Box::pin(tls.connector().connect(name, stream)).await?;
+    if approach.protocol == Protocol::H2 && session.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the backend does not speak HTTP/2"));
+    }
     Ok(Stream::Secure(Box::new(Secure::new(session))))
+}
+
+impl Approach {
+    /// Whether a stream that has been opened speaks HTTP/2.
+    pub fn speaks_http2(&self, stream: &Stream) -> bool {
+        match self.protocol {
+            Protocol::Http1 => false,
+            Protocol::H2 | Protocol::H2c => true,
+            Protocol::Auto => stream.agreed_protocol().is_some_and(|protocol| protocol == b"h2"),
+        }
+    }
 }
 
 /// A connection that carries one exchange after the other.
@@ -74,6 +126,16 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// One that has carried nothing.
+    pub(super) fn new(stream: Stream, address: Endpoint, born: Instant) -> Connection {
+        Connection { stream, input: Buffer::default(), address, born, reused: false, suspect: false }
+    }
+
+    /// Whether it is a stream of HTTP/2.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.stream, Stream::Multiplexed(_))
+    }
+
     /// Opens one to the first of the addresses that takes it.
     ///
     /// # Errors
@@ -87,16 +149,7 @@ impl Connection {
         let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
         for address in addresses {
             match connect(address, approach, configured, ends).await {
-                Ok(stream) => {
-                    return Ok(Connection {
-                        stream,
-                        input: Buffer::default(),
-                        address: address.clone(),
-                        born: Instant::now(),
-                        reused: false,
-                        suspect: false,
-                    });
-                }
+                Ok(stream) => return Ok(Connection::new(stream, address.clone(), Instant::now())),
                 Err(error) => last = error,
             }
         }

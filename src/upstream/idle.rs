@@ -5,7 +5,10 @@
 
 use std::{cell::RefCell, sync::Arc, time::Instant};
 
-use super::{Connection, ReusePolicy};
+use super::{
+    Connection, ReusePolicy,
+    shared::{Opening, Shared},
+};
 use crate::{
     endpoint::Endpoint,
     fleet::Backend,
@@ -18,6 +21,7 @@ pub struct Upstreams {
     worker: usize,
     /// By [`Backend::id`], which is dense.
     stacks: RefCell<Vec<Stack>>,
+    shared: Shared,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +50,7 @@ pub enum Care {
 impl Upstreams {
     /// None yet.
     pub fn new(worker: usize) -> Upstreams {
-        Upstreams { worker, stacks: RefCell::default() }
+        Upstreams { worker, stacks: RefCell::default(), shared: Shared::default() }
     }
 
     /// The connection to this backend that was used last, if there is one that still goes to one of `addresses`.
@@ -78,6 +82,40 @@ impl Upstreams {
         None
     }
 
+    /// A stream of its own on a connection that others use too.
+    pub fn take_stream(
+        &self,
+        backend: &Backend,
+        addresses: &[Endpoint],
+        is_for_head: bool,
+        now: Instant,
+    ) -> Option<Connection> {
+        let (stream, address, reused) = self.shared.take(backend, addresses, is_for_head)?;
+        if reused {
+            backend.cells(self.worker).reused.bump();
+        }
+        Some(Connection { reused, ..Connection::new(stream, address, now) })
+    }
+
+    /// Waits while somebody else opens a connection to this backend that can be shared. Whoever gets an [`Opening`] is to open one.
+    pub async fn opening<'a>(&'a self, backend: &Backend) -> Option<Opening<'a>> {
+        self.shared.opening(backend).await
+    }
+
+    /// Shares a new connection, and gives a stream on it.
+    pub fn share(
+        &self,
+        backend: &Arc<Backend>,
+        policy: &ReusePolicy,
+        connection: Connection,
+        is_for_head: bool,
+    ) -> Option<Connection> {
+        let Connection { stream, address, born, .. } = connection;
+        let to = address.clone();
+        let stream = self.shared.add(self.worker, backend, policy, (stream, address), is_for_head)?;
+        Some(Connection::new(stream, to, born))
+    }
+
     /// Keeps a connection whose exchange has come to its proper end.
     pub fn give_back(
         &self,
@@ -86,6 +124,10 @@ impl Upstreams {
         connection: Connection,
         now: Instant,
     ) {
+        // The stream has ended; its connection is others' too.
+        if connection.is_stream() {
+            return;
+        }
         debug_assert!(connection.input.is_empty(), "bytes after the last answer belong to nobody");
         let mut stacks = self.stacks.borrow_mut();
         if stacks.len() <= backend.id {
@@ -107,6 +149,9 @@ impl Upstreams {
 
     /// Closes a connection that can't be kept.
     pub fn close(&self, backend: &Backend, connection: Connection, reason: Closed) {
+        if connection.is_stream() {
+            return;
+        }
         drop(connection);
         count(backend.cells(self.worker), reason);
     }
@@ -137,6 +182,6 @@ impl Upstreams {
     }
 }
 
-fn count(cells: &BackendCells, reason: Closed) {
+pub(super) fn count(cells: &BackendCells, reason: Closed) {
     cells.closed.at(reason as usize).bump();
 }

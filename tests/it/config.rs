@@ -285,7 +285,7 @@ fn what_is_written_is_what_is_meant() {
     assert!(config.listeners[1].tls.is_none());
     let routes: Vec<String> =
         config.routes.iter().map(|r| format!("{} {} {}", r.host, r.path_prefix, r.pool)).collect();
-    assert_eq!(routes, ["example.org /api 0", "*.example.org / 1", "* / 0"]);
+    assert_eq!(routes, ["example.org /api 0", "*.example.org / 1", "* /a.b.Service 2", "* / 0"]);
 
     let pool = &config.pools[0];
     let members: Vec<String> =

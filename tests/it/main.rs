@@ -18,6 +18,7 @@ mod fleet;
 mod forwarding;
 mod health;
 mod http2;
+mod http2_backend;
 mod keys;
 mod limits;
 mod metrics;

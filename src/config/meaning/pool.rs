@@ -13,7 +13,7 @@ use crate::{
     },
     control::probe::{HttpProbe, ProbeKind, ProbePolicy},
     fleet::{Address, MemberPolicy},
-    upstream::ReusePolicy,
+    upstream::{Protocol, ReusePolicy},
 };
 
 /// Virtual nodes in one ring at most: what a ring costs stays below half a gigabyte.
@@ -30,6 +30,7 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
     }
     times(&pool, findings);
     tls(&pool, findings);
+    protocol(&pool, findings);
     let path = joined("pools", &pool.name.value);
     let (health, connections) = (&pool.health, &pool.connections);
     if connections.max_idle.sound && connections.max_idle.value == 0 {
@@ -64,8 +65,52 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
         },
         probe: probe(&path, pool.health, findings),
         forward: pool.forward,
+        protocol: pool.protocol.value,
         send_preface: pool.send_preface,
         tls: pool.tls.map(|tls| tls.policy),
+    }
+}
+
+/// What the version of HTTP needs of other keys.
+fn protocol(pool: &Pool, findings: &mut Findings) {
+    protocol_of_probes(pool, findings);
+    let path = joined("pools", &pool.name.value);
+    let Located { value, at: Some(at), sound: true } = &pool.protocol else { return };
+    let wrong = match (value, &pool.tls) {
+        (Protocol::H2, None) => {
+            Some(("needs TLS", "add the table `tls`, or write \"h2c\" for HTTP/2 in the clear"))
+        }
+        (Protocol::Auto, None) => {
+            Some(("needs TLS", "add the table `tls`, in whose handshake both sides agree, or remove the key"))
+        }
+        (Protocol::H2c, Some(_)) => {
+            Some(("is for connections in the clear", "write \"h2\", or remove the table `tls`"))
+        }
+        (Protocol::Http1, _) | (Protocol::H2 | Protocol::Auto, Some(_)) | (Protocol::H2c, None) => None,
+    };
+    if let Some((what, help)) = wrong {
+        let message = format!("`{path}.protocol = \"{value}\"` {what}");
+        findings.push(Draft::new(Code::ProtocolMismatch, Some(at.clone()), message).help(help));
+    }
+    if pool.send_preface.is_some() && *value != Protocol::Http1 {
+        let message = format!("`{path}.protocol = \"{value}\"` and `send_proxy_protocol` exclude each other");
+        let draft = Draft::new(Code::ProtocolMismatch, Some(at.clone()), message);
+        findings.push(draft.help(
+            "a connection of HTTP/2 carries the requests of many clients, and can't be introduced as one's",
+        ));
+    }
+}
+
+fn protocol_of_probes(pool: &Pool, findings: &mut Findings) {
+    let kind = &pool.health.kind;
+    let speaks = matches!(pool.protocol.value, Protocol::H2 | Protocol::H2c) || !pool.protocol.sound;
+    if kind.value == HealthKind::Grpc && kind.sound && !speaks {
+        let path = joined("pools", &pool.name.value);
+        let message = format!("`{path}.health.kind = \"grpc\"` needs HTTP/2");
+        let draft = Draft::new(Code::ProtocolMismatch, kind.at.clone(), message);
+        findings.push(draft.help(
+            "gRPC is spoken over nothing else: write `protocol = \"h2c\"` in the pool, or \"h2\" with TLS",
+        ));
     }
 }
 
@@ -273,6 +318,7 @@ fn probe(path: &str, health: Health, findings: &mut Findings) -> ProbePolicy {
     let kind = match health.kind.value {
         HealthKind::Off => ProbeKind::Off,
         HealthKind::Tcp => ProbeKind::Tcp,
+        HealthKind::Grpc => ProbeKind::Grpc { service: health.service },
         HealthKind::Http => {
             if http.method.value == "HEAD" && http.body_contains.value.is_some() {
                 let message =

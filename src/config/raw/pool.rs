@@ -21,6 +21,7 @@ use crate::{
     },
     ring::Weight,
     tls::{BackendTlsPolicy, MinVersion},
+    upstream::Protocol,
 };
 
 /// `[pools.NAME]`
@@ -35,6 +36,7 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) forward: ForwardPolicy,
     pub(in crate::config) connections: Connections,
     pub(in crate::config) health: Health,
+    pub(in crate::config) protocol: Located<Protocol>,
     pub(in crate::config) send_preface: Option<PrefaceVersion>,
     pub(in crate::config) tls: Option<PoolTls>,
 }
@@ -76,6 +78,7 @@ pub(in crate::config) struct Health {
     pub(in crate::config) fall: u32,
     pub(in crate::config) port: u16,
     pub(in crate::config) http: HttpHealth,
+    pub(in crate::config) service: String,
 }
 
 /// The keys of `[pools.NAME.health]` that belong to `kind = "http"`.
@@ -105,6 +108,7 @@ impl fmt::Display for SendPreface {
 pub(in crate::config) enum HealthKind {
     Tcp,
     Http,
+    Grpc,
     Off,
 }
 
@@ -113,6 +117,7 @@ impl fmt::Display for HealthKind {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Http => "http",
+            Self::Grpc => "grpc",
             Self::Off => "off",
         })
     }
@@ -150,6 +155,10 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         SendPreface(Some(PrefaceVersion::V2)),
     ]);
     let send_preface = section.key("send_proxy_protocol", kind, SendPreface(None), doc).value.0;
+    let doc = "The version of HTTP that backends are asked in: \"http/1.1\"; \"h2\" over TLS, \"h2c\" in the clear, with many requests on one \
+               connection; \"auto\" for whichever of the two a backend takes in the handshake of TLS.";
+    let kind = Choice(&[Protocol::Http1, Protocol::H2, Protocol::H2c, Protocol::Auto]);
+    let protocol = section.key("protocol", kind, Protocol::Http1, doc);
     let doc = "How often host names of backends are resolved again.";
     let kind = Time::above_zero("names would be resolved without a pause");
     let resolve_interval = section.key("resolve_interval", kind, Duration::from_secs(30), doc).value;
@@ -198,6 +207,7 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         },
         connections,
         health,
+        protocol,
         send_preface,
         tls,
     }
@@ -297,8 +307,8 @@ fn connections(section: &mut Section<'_>) -> Connections {
 
 fn health(section: &mut Section<'_>) -> Health {
     let pause = || Time::above_zero("probes would follow each other without a pause");
-    let doc = "`tcp` connects, `http` asks for a page, `off` takes every backend for serving.";
-    let kind = Choice(&[HealthKind::Tcp, HealthKind::Http, HealthKind::Off]);
+    let doc = "`tcp` connects, `http` asks for a page, `grpc` asks as gRPC does (the pool's `protocol` is \"h2\" or \"h2c\"), `off` takes every backend for serving.";
+    let kind = Choice(&[HealthKind::Tcp, HealthKind::Http, HealthKind::Grpc, HealthKind::Off]);
     let kind = section.key("kind", kind, HealthKind::Tcp, doc);
     let doc = "Time between probes of a backend.";
     let interval = section.key("interval", pause(), Duration::from_secs(5), doc);
@@ -319,7 +329,14 @@ fn health(section: &mut Section<'_>) -> Health {
     let port = section.key("port", Integer::new(0, 65_535), 0, doc).value;
     let is_http = kind.value == HealthKind::Http;
     let http = section.only_if(is_http, ("kind", &kind), "\"http\"", http_health);
-    Health { kind, interval, changing_interval, jitter, timeout, rise, fall, port, http }
+    let is_grpc = kind.value == HealthKind::Grpc;
+    let service = section.only_if(is_grpc, ("kind", &kind), "\"grpc\"", grpc_service);
+    Health { service, kind, interval, changing_interval, jitter, timeout, rise, fall, port, http }
+}
+
+fn grpc_service(section: &mut Section<'_>) -> String {
+    let doc = "The service that is asked about; empty for the backend as a whole.";
+    section.key("service", text::OrEmpty(text::token("a service")), None, doc).value.unwrap_or_default()
 }
 
 fn http_health(section: &mut Section<'_>) -> HttpHealth {

@@ -207,6 +207,16 @@ impl Peer {
         Some(seen)
     }
 
+    /// Reads until so many bytes are there, or the end.
+    pub async fn until_bytes(&mut self, n: usize) -> usize {
+        while self.input.len() < n {
+            if !matches!(self.stream.read_buf(&mut self.input).await, Ok(1..)) {
+                break;
+            }
+        }
+        self.input.len()
+    }
+
     /// The next request's head, without its body.
     pub async fn head(&mut self) -> Option<String> {
         let head = self.until(b"\r\n\r\n").await?;

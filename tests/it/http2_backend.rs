@@ -1,0 +1,438 @@
+//! HTTP/2 to backends: what reaches them, what comes back, how connections are shared, and what is repeated.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::{HeaderMap, Request, Response};
+use tokio::{net::TcpListener, task::AbortHandle};
+
+use super::support::{
+    Client, Proxy, eventually, get,
+    http2::{ask, connect, frame, section, whole},
+    soon,
+};
+
+/// A backend of HTTP/2. It ends when it is dropped.
+struct Backend {
+    address: std::net::SocketAddr,
+    state: Arc<State>,
+    task: AbortHandle,
+}
+
+type Seen = (Request<()>, Vec<u8>, HeaderMap);
+
+#[derive(Default)]
+struct State {
+    connections: Mutex<usize>,
+    /// Method, target, fields; body and trailers.
+    seen: Mutex<Vec<Seen>>,
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Backend {
+    /// One that gathers each request and answers it as this says.
+    async fn with<F, Fut>(answer: F) -> Backend
+    where
+        F: Fn(Request<()>, Vec<u8>, SendResponse<Bytes>) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let shared = state.clone();
+        let task = tokio::spawn(async move {
+            let mut tasks = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                *shared.connections.lock().unwrap() += 1;
+                let (state, answer) = (shared.clone(), answer.clone());
+                tasks.spawn(async move {
+                    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+                    let mut tasks = tokio::task::JoinSet::new();
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        let (state, answer) = (state.clone(), answer.clone());
+                        tasks.spawn(async move {
+                            let (parts, mut body) = request.into_parts();
+                            let mut bytes = Vec::new();
+                            while let Some(Ok(data)) = body.data().await {
+                                let _ = body.flow_control().release_capacity(data.len());
+                                bytes.extend_from_slice(&data);
+                            }
+                            let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
+                            let request = Request::from_parts(parts, ());
+                            state.seen.lock().unwrap().push((request.clone(), bytes.clone(), trailers));
+                            answer(request, bytes, respond).await;
+                        });
+                    }
+                });
+            }
+        });
+        Backend { address, state, task: task.abort_handle() }
+    }
+
+    async fn echo() -> Backend {
+        Backend::with(|_, body, mut respond| async move {
+            let answer = Response::builder().header("x-backend", "one").body(()).unwrap();
+            let mut send = respond.send_response(answer, false).unwrap();
+            let mut rest = Bytes::from(body);
+            while !rest.is_empty() {
+                send.reserve_capacity(rest.len());
+                let Some(Ok(n)) = std::future::poll_fn(|cx| send.poll_capacity(cx)).await else { return };
+                send.send_data(rest.split_to(n), false).unwrap();
+            }
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-sum", "7".parse().unwrap());
+            let _ = send.send_trailers(trailers);
+        })
+        .await
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    fn connections(&self) -> usize {
+        *self.state.connections.lock().unwrap()
+    }
+}
+
+fn text(backends: &[&Backend], more: &str, health: &str) -> String {
+    let entries: Vec<String> = backends.iter().map(|backend| format!("\"{}\"", backend.address)).collect();
+    format!(
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\nhttp2 = \"prior-knowledge\"\n[server]\nworkers = 1\n[admin]\naddress = \
+         \"127.0.0.1:0\"\n[pools.p]\nprotocol = \"h2c\"\nbackends = [{}]\n{more}\n[pools.p.health]\n{health}\n",
+        entries.join(", ")
+    )
+}
+
+async fn before(backend: &Backend, more: &str) -> Proxy {
+    Proxy::start(&text(&[backend], more, "kind = \"off\"")).await
+}
+
+#[tokio::test]
+async fn requests_of_both_versions_arrive_whole_with_their_trailers() {
+    let backend = Backend::echo().await;
+    let proxy = before(&backend, "").await;
+    let mut old = Client::connect(proxy.address).await;
+    let payload: Vec<u8> = (0..1_500_000).map(|i| (i % 251) as u8).collect();
+    for size in [0, 1, 20_000, payload.len()] {
+        let body = &payload[..size];
+        let head =
+            format!("POST /a%2Fb?c HTTP/1.1\r\nHost: a.example\r\nX-A: b\r\nContent-Length: {size}\r\n\r\n");
+        let answer = old.send([head.as_bytes(), body].concat()).await.answer().await;
+        assert_eq!((answer.status, answer.body.len()), (200, size));
+        assert!(answer.body == body && answer.trailers.trim() == "x-sum: 7", "{:?}", answer.head);
+        let chunked = "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n";
+        let chunk = if size == 0 { String::new() } else { format!("{size:x}\r\n") };
+        let end = if size == 0 { "0\r\nX-End: yes\r\n\r\n" } else { "\r\n0\r\nX-End: yes\r\n\r\n" };
+        let answer = old
+            .send([chunked.as_bytes(), chunk.as_bytes(), body, end.as_bytes()].concat())
+            .await
+            .answer()
+            .await;
+        assert!(answer.status == 200 && answer.body == body);
+    }
+    let seen = backend.seen();
+    let (request, body, _) = &seen[0];
+    assert_eq!(
+        (request.method().as_str(), request.uri().to_string()),
+        ("POST", "http://a.example/a%2Fb?c".into())
+    );
+    assert_eq!((&request.headers()["x-a"], body.len()), (&"b".parse().unwrap(), 0));
+    assert_eq!(request.headers()["x-forwarded-for"], "127.0.0.1");
+    for gone in ["host", "connection", "transfer-encoding"] {
+        assert!(!seen.iter().any(|(request, ..)| request.headers().contains_key(gone)), "{gone}");
+    }
+    let (request, _, trailers) = &seen[3];
+    assert_eq!(
+        (&request.headers()["te"], &trailers["x-end"]),
+        (&"trailers".parse().unwrap(), &"yes".parse().unwrap())
+    );
+    let mut new = connect(proxy.address).await;
+    let request = Request::post("http://a.example/x").header("cookie", "a=b").body(()).unwrap();
+    let (answer, mut up) = new.send_request(request, false).unwrap();
+    up.send_data(Bytes::from_static(b"hello"), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-end", "yes".parse().unwrap());
+    up.send_trailers(trailers).unwrap();
+    let answer = whole(soon("an answer", answer).await.unwrap()).await.unwrap();
+    assert_eq!(
+        (answer.body.as_slice(), answer.trailers.unwrap().get("x-sum").unwrap().as_bytes()),
+        (&b"hello"[..], &b"7"[..])
+    );
+    assert_eq!(ask(&mut new, super::support::http2::get("/g")).await.unwrap().status, 200);
+    // One connection for all of them, of one client and the other.
+    assert_eq!(backend.connections(), 1);
+    proxy.counts("ringway_upstream_connections_opened_total", &[], 1.0).await;
+    proxy.counts("ringway_upstream_connections_reused_total", &[], 9.0).await;
+}
+
+#[tokio::test]
+async fn requests_that_come_together_share_one_connection() {
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let backend = Backend::with(move |_, _, mut respond| {
+        let mut gone = gone.clone();
+        async move {
+            gone.wait_for(|go| *go).await.unwrap();
+            let answer = Response::builder().status(204).body(()).unwrap();
+            respond.send_response(answer, true).unwrap();
+        }
+    })
+    .await;
+    let proxy = before(&backend, "").await;
+    let asked: Vec<_> = (0..150)
+        .map(|i| tokio::spawn(async move { get(proxy.address, &format!("/{i}"), "").await.status }))
+        .collect();
+    eventually("all are there", || backend.seen().len() == 150).await;
+    go.send_replace(true);
+    for answer in asked {
+        assert_eq!(answer.await.unwrap(), 204);
+    }
+    // A hundred on one, as the proxy and the backend agree.
+    assert_eq!(backend.connections(), 2);
+}
+
+#[tokio::test]
+async fn heads_and_answers_without_bodies_mean_what_they_say() {
+    let backend = Backend::with(|request, _, mut respond| async move {
+        let answer = match request.method().as_str() {
+            "HEAD" => Response::builder().header("content-length", 1000),
+            "PUT" => Response::builder().status(304).header("etag", "\"1\""),
+            "DELETE" => Response::builder().status(404),
+            _ => {
+                respond
+                    .send_informational(
+                        Response::builder().status(103).header("link", "</a>").body(()).unwrap(),
+                    )
+                    .unwrap();
+                Response::builder().status(500)
+            }
+        };
+        respond.send_response(answer.body(()).unwrap(), true).unwrap();
+    })
+    .await;
+    let proxy = before(&backend, "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let head = client.answer_to("HEAD").await;
+    assert_eq!((head.status, head.header("content-length")), (200, Some("1000")));
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    let put = client.answer().await;
+    assert_eq!((put.status, put.header("etag")), (304, Some("\"1\"")));
+    client.send("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let delete = client.answer().await;
+    assert_eq!((delete.status, delete.header("content-length"), delete.body.len()), (404, Some("0"), 0));
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.until(b"\r\n\r\n").await.unwrap(), b"HTTP/1.1 103 \r\nlink: </a>");
+    assert_eq!(client.answer().await.status, 500);
+}
+
+#[tokio::test]
+async fn what_a_backend_has_not_begun_is_repeated_whatever_it_is() {
+    // The first request of each connection is refused, and the second one answered.
+    let refused = Arc::new(Mutex::new(0));
+    let count = refused.clone();
+    let backend = Backend::with(move |_, _, mut respond| {
+        let count = count.clone();
+        async move {
+            let mut count = count.lock().unwrap();
+            *count += 1;
+            if *count == 1 {
+                return respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+            respond.send_response(Response::builder().status(201).body(()).unwrap(), true).unwrap();
+        }
+    })
+    .await;
+    let proxy = before(&backend, "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+    assert_eq!(client.answer().await.status, 201);
+    assert_eq!(backend.seen()[1].1, b"hi");
+    proxy.counts("ringway_repeats_total", &["reason=\"refused\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn what_a_backend_may_have_begun_is_not_repeated_where_that_is_not_safe() {
+    let backend =
+        Backend::with(|_, _, mut respond| async move { respond.send_reset(h2::Reason::INTERNAL_ERROR) })
+            .await;
+    let proxy = before(&backend, "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+    assert_eq!(client.answer().await.status, 502);
+    assert_eq!(backend.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_cut_off_for_the_client_too() {
+    let (go, gone) = tokio::sync::watch::channel(0);
+    let backend = Backend::with(move |_, _, mut respond| {
+        let mut gone = gone.clone();
+        async move {
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            send.send_data(Bytes::from_static(b"hello"), false).unwrap();
+            let seen = *gone.borrow();
+            gone.wait_for(|go| *go > seen).await.unwrap();
+            send.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
+    })
+    .await;
+    let proxy = before(&backend, "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    soon("the beginning", client.until(b"hello")).await.unwrap();
+    go.send_replace(1);
+    assert_eq!(soon("the end", client.until(b"0\r\n\r\n")).await, None);
+    proxy.counts("ringway_requests_total", &["class=\"truncated\""], 1.0).await;
+    let mut client = connect(proxy.address).await;
+    let (answer, _) = client.send_request(super::support::http2::get("/"), true).unwrap();
+    let mut body = soon("an answer", answer).await.unwrap().into_body();
+    assert_eq!(soon("the beginning", body.data()).await.unwrap().unwrap(), "hello");
+    go.send_replace(2);
+    let error = soon("the end", body.data()).await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+}
+
+#[tokio::test]
+async fn a_slow_client_holds_up_no_other() {
+    let backend = Backend::with(|request, _, mut respond| async move {
+        let size = if request.uri().path() == "/long" { 10_000_000 } else { 10 };
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        let mut rest = Bytes::from(vec![b'x'; size]);
+        while !rest.is_empty() {
+            send.reserve_capacity(rest.len());
+            let Some(Ok(n)) = std::future::poll_fn(|cx| send.poll_capacity(cx)).await else { return };
+            send.send_data(rest.split_to(n), rest.is_empty()).unwrap();
+        }
+    })
+    .await;
+    let proxy = before(&backend, "").await;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::connect(proxy.address).await;
+        client.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        slow.push(client);
+    }
+    eventually("all have been asked for", || backend.seen().len() == 20).await;
+    for _ in 0..20 {
+        assert_eq!(get(proxy.address, "/short", "").await.body.len(), 10);
+    }
+    let answer = slow[7].answer().await;
+    assert_eq!(answer.body.len(), 10_000_000);
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_takes_leave_is_left() {
+    // Each connection serves two requests, and takes leave with the second one's answer.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut served = 0;
+                while let Some(Ok((_, mut respond))) = connection.accept().await {
+                    served += 1;
+                    if served == 2 {
+                        connection.graceful_shutdown();
+                    }
+                    respond.send_response(Response::builder().status(204).body(()).unwrap(), true).unwrap();
+                }
+            });
+        }
+    });
+    let backend = Backend { address, state: Arc::default(), task: task.abort_handle() };
+    let proxy = before(&backend, "").await;
+    for i in 0..20 {
+        assert_eq!(get(proxy.address, &format!("/{i}"), "").await.status, 204);
+    }
+    proxy.counts("ringway_requests_total", &["class=\"2xx\""], 20.0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_the_rules_is_no_answer() {
+    let cases: [(&str, Vec<u8>); 8] = [
+        ("no status", section(&[("x-a", "b")])),
+        ("a status that is none", section(&[(":status", "20x")])),
+        ("two of them", section(&[(":status", "200"), (":status", "200")])),
+        ("a change of protocol", section(&[(":status", "101")])),
+        ("upper case", section(&[(":status", "200"), ("X-A", "b")])),
+        ("a line end", section(&[(":status", "200"), ("x-a", "b\r\nc: d")])),
+        ("connection", section(&[(":status", "200"), ("connection", "close")])),
+        ("two lengths", section(&[(":status", "200"), ("content-length", "1"), ("content-length", "1")])),
+    ];
+    for (what, head) in cases {
+        let origin = super::support::Origin::with("one", move |mut peer| {
+            let head = head.clone();
+            async move {
+                use tokio::io::AsyncWriteExt;
+                // Preface and settings, and the first request, whatever they are.
+                peer.until_bytes(60).await;
+                let answer = [frame(4, 0, 0, &[]), frame(1, 4, 1, &head), frame(0, 1, 1, b"x")].concat();
+                peer.stream.write_all(&answer).await.unwrap();
+                let _ = peer.until_bytes(1_000_000).await;
+            }
+        })
+        .await;
+        let config = text(&[], "attempts = 1", "kind = \"off\"")
+            .replace("backends = []", &format!("backends = [\"{}\"]", origin.address));
+        let proxy = Proxy::start(&config).await;
+        assert_eq!(get(proxy.address, "/", "").await.status, 502, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn grpc_health_checks_are_asked_and_understood() {
+    for (status, standing, wanted) in [("0", 1_u8, true), ("0", 2, false), ("5", 1, false), ("12", 0, false)]
+    {
+        let backend = Backend::with(move |request, body, mut respond| async move {
+            assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+            assert_eq!(body, b"\0\0\0\0\x05\n\x03a.B");
+            let answer = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+            let mut send = respond.send_response(answer, false).unwrap();
+            send.send_data(Bytes::from(vec![0, 0, 0, 0, 2, 8, standing]), false).unwrap();
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", status.parse().unwrap());
+            let _ = send.send_trailers(trailers);
+        })
+        .await;
+        let proxy =
+            Proxy::start(&text(&[&backend], "", "kind = \"grpc\"\nservice = \"a.B\"\nrise = 1\nfall = 1"))
+                .await;
+        let view = proxy.view();
+        let member = &view.pools[0].members[0];
+        assert_eq!(member.standing == ringway::fleet::Standing::Serving, wanted, "{}", member.reason);
+        proxy.counts("ringway_backend_serving", &[], f64::from(u8::from(wanted))).await;
+    }
+    // And pages, in the pool's protocol.
+    let backend = Backend::echo().await;
+    let proxy = Proxy::start(&text(&[&backend], "", "kind = \"http\"\npath = \"/up\"")).await;
+    proxy.counts("ringway_backend_serving", &[], 1.0).await;
+    assert_eq!(backend.seen()[0].0.uri().path(), "/up");
+}
+
+#[tokio::test]
+async fn a_deadline_of_grpc_is_kept() {
+    let backend = Backend::with(|_, _, respond| async move {
+        let _held = respond;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let proxy = before(&backend, "").await;
+    let mut client = connect(proxy.address).await;
+    let request = Request::post("http://a.example/s/m")
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "100m")
+        .body(())
+        .unwrap();
+    let answer = ask(&mut client, request).await.unwrap();
+    assert_eq!((answer.status, answer.field("grpc-status")), (200, "4"), "{answer:?}");
+}
