@@ -30,6 +30,8 @@ class Case:
     new_connections: bool = False
     # Clients speak TLS.
     tls: bool = False
+    # Clients speak HTTP/2 (h2load), with so many requests at a time on each connection.
+    streams: int = 0
     count: int = 0
     quick_count: int = 0
     # At most so many rounds, where they are long or repeat well.
@@ -73,6 +75,14 @@ CASES = {case.name: case for case in (
     small("tls-64", 64, "GET over TLS 1.3, 100-byte answers, 64 connections", tls=True, without=NO_TLS),
     small("tls-new", 64, "GET over TLS 1.3, 100-byte answers, a new connection for each request, 64 at once", tls=True,
           new_connections=True, without=NO_TLS),
+    small("h2-1", 64, "GET over HTTP/2 and TLS, 100-byte answers, 64 connections, 1 stream each", tls=True, streams=1,
+          without=NO_TLS),
+    small("h2-16", 16, "GET over HTTP/2 and TLS, 100-byte answers, 16 connections, 16 streams each", tls=True, streams=16,
+          without=NO_TLS),
+    small("h2-100", 4, "GET over HTTP/2 and TLS, 100-byte answers, 4 connections, 100 streams each", tls=True, streams=100,
+          without=NO_TLS),
+    Case("h2-64k", "/64k/", 16, 64 * KIB, "GET over HTTP/2 and TLS, 64 KiB answers, 16 connections, 4 streams each", tls=True,
+         streams=4, without=NO_TLS),
     Case("body-64k", "/64k/", 64, 64 * KIB, "GET, 64 KiB answers, 64 connections"),
     Case("body-1m", "/1m/", 16, MIB, "GET, 1 MiB answers, 16 connections"),
     Case("body-1g", "/1g/", 4, GIB, "GET, 1 GiB answers, 8 of them over 4 connections; a request is 1 GiB", wrk=False,

@@ -33,7 +33,7 @@ def programs(peers, ringway):
     for tool in ("taskset", "setpriv"):
         if not find(tool):
             raise Missing(f"{tool} is not there (Debian: util-linux)")
-    packages = {"nginx": "nginx-light", "wrk": "wrk", "strace": "strace"}
+    packages = {"nginx": "nginx-light", "wrk": "wrk", "strace": "strace", "h2load": "nghttp2-client"}
     if "haproxy" in peers:
         packages["haproxy"] = "haproxy"
     if "pingora" in peers:

@@ -6,7 +6,9 @@ Never starts proxies and never prints. Start at `load_round`.
 import contextlib
 import http.client
 import json
+import re
 import select
+import shutil
 import socket
 import subprocess
 import threading
@@ -105,6 +107,9 @@ def run_load(case, proxy, processes, tools, seconds, cores, count=0, rate=0, beg
 
     `begins` is called when the load begins: the bench's own generator has its connections open by then.
     """
+    if case.streams:
+        begins()
+        return h2load(case, proxy, processes, seconds, cores)
     if case.wrk:
         begins()
         process = processes.start("wrk", wrk_command(case, proxy, tools, seconds), cores, stdout=subprocess.PIPE)
@@ -122,6 +127,29 @@ def run_load(case, proxy, processes, tools, seconds, cores, count=0, rate=0, beg
         processes.stop(process)
         raise
     return result(process, proxy, processes, COUNT_SECONDS if count else seconds + 3 * WRK_TIMEOUT_SECONDS)
+
+
+def h2load(case, proxy, processes, seconds, cores):
+    """A run of h2load, in the form of the other generators' results."""
+    uris = processes.folder / "uris"
+    base = f"https://127.0.0.1:{proxy.port}{case.prefix}"
+    uris.write_text("\n".join(f"{base}{n}?q={n}" for n in range(case.paths)) + "\n")
+    command = [shutil.which("h2load"), "-D", str(seconds), "-c", str(case.connections), "-m", str(case.streams), "-i", str(uris)]
+    process = processes.start("h2load", command, cores, stdout=subprocess.PIPE)
+    try:
+        output, _ = process.communicate(timeout=seconds + 3 * WRK_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as late:
+        raise Failed(f"h2load against {proxy.name} did not end") from late
+    finally:
+        processes.stop(process)
+    text = output.decode() if isinstance(output, bytes) else output
+    done = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    taken = re.search(r"\((\d+)\) data", text)
+    if not done or not taken:
+        raise Failed(f"h2load against {proxy.name} failed:\n{text[-500:]}")
+    succeeded, failed, errored, late = map(int, done.groups())
+    return {"requests": succeeded, "duration_us": seconds * 1e6, "bytes": int(taken[1]),
+            "errors": {"failed": failed, "errored": errored, "timeout": late}}
 
 
 def wrk_command(case, proxy, tools, seconds):

@@ -41,8 +41,8 @@ ACCESS_LOG = {
 
 # How a listener speaks TLS, with one file that holds certificate and key. nginx wants the certificate on lines of their own.
 TLS = {
-    "nginx.conf": "ssl",
-    "haproxy.cfg": "ssl crt {file}",
+    "nginx.conf": "ssl http2",
+    "haproxy.cfg": "ssl crt {file} alpn h2,http/1.1",
     "ringway.toml": '[listeners.tls]\ncertificates = ["{file}"]',
 }
 CERTIFICATE = {"nginx.conf": "ssl_certificate {file};\nssl_certificate_key {file};\nssl_protocols TLSv1.2 TLSv1.3;"}
