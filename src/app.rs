@@ -389,7 +389,10 @@ pub fn make_plan(config: &Config, approaches: &[Approach], access_log: Option<Ac
     Plan {
         router: Router::new(config.routes.clone()),
         pools: pools.collect(),
-        trusted: TrustedProxies(config.client.trusted_proxies.clone()),
+        trusted: TrustedProxies {
+            networks: config.client.trusted_proxies.clone(),
+            headers: config.client.forwarding_headers,
+        },
         via: config.client.via.clone(),
         access_log,
     }

@@ -23,6 +23,7 @@ pub use worker::Worker;
 
 use crate::{
     endpoint::Endpoint,
+    proxy::client::ForwardingHeaders,
     tls::{ListenerTls, TlsPolicy},
 };
 
@@ -109,6 +110,8 @@ pub struct ClientPolicy {
     pub max_connections_per_address: Option<usize>,
     /// Networks whose forwarding headers count.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which headers those are, and which are written.
+    pub forwarding_headers: ForwardingHeaders,
     /// Pseudonym in `Via`. `None`: no such header.
     pub via: Option<String>,
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     endpoint::Endpoint,
-    proxy::{rewrite::FieldChanges, route::HostPattern},
+    proxy::{client::ForwardingHeaders, rewrite::FieldChanges, route::HostPattern},
     server::{ClientPolicy, Http2, ServerPolicy},
     telemetry::{AccessFormat, KeyInLog, LogFormat, LogPolicy},
     tls::{CertificateFiles, ClientAuth, MinVersion},
@@ -279,6 +279,12 @@ fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {
         section.key("max_connections_per_address", Integer::new(0, 10_000_000), 0_usize, doc).value;
     let doc = "Networks and addresses of proxies in front, whose `X-Forwarded-For` is believed.";
     let trusted_proxies = section.key("trusted_proxies", List(text::network()), vec![], doc);
+    let doc = "Which headers tell backends about the client, and are read where a trusted proxy sent them: \"x-forwarded\" for X-Forwarded-For, \
+               -Proto and -Host, \"forwarded\" for Forwarded, \"both\" (of which X-Forwarded-For is read).";
+    let kind =
+        Choice(&[ForwardingHeaders::XForwarded, ForwardingHeaders::Forwarded, ForwardingHeaders::Both]);
+    let forwarding_headers =
+        section.key("forwarding_headers", kind, ForwardingHeaders::XForwarded, doc).value;
     let doc = "The name that is added to the `Via` header of requests; empty to add none.";
     let kind = text::OrEmpty(text::token("a name"));
     let via = section.key("via", kind, Some("ringway".to_owned()), doc).value;
@@ -291,6 +297,7 @@ fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {
         max_connections,
         max_connections_per_address: Some(per_address).filter(|bound| *bound > 0),
         trusted_proxies: trusted_proxies.value.clone(),
+        forwarding_headers,
         via,
     };
     (policy, trusted_proxies)

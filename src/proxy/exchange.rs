@@ -250,6 +250,7 @@ async fn attempts(
         secure: client.stream.is_secure(),
         trusted: gateway.plan.trusted.contain(client.peer),
         host: None,
+        headers: gateway.plan.trusted.headers,
         request_id: record.request_id,
         via: gateway.plan.via.as_deref().map(str::as_bytes),
         subject: told.as_ref().and_then(|told| told.subject.as_deref()),

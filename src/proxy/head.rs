@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::{
+    client::{ForwardingHeaders, write_forwarded},
     form::Carriage,
     rewrite::{FieldChanges, Rewrite},
 };
@@ -25,6 +26,8 @@ pub struct Forwarding<'a> {
     pub trusted: bool,
     /// The `Host` for the backend, if it is not the client's.
     pub host: Option<&'a [u8]>,
+    /// Which headers tell about the client.
+    pub headers: ForwardingHeaders,
     /// This request's id.
     pub request_id: &'a [u8],
     /// The pseudonym in `Via`.
@@ -68,7 +71,8 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
         // Ours are written below; a trusted proxy's are taken into them.
         Known::Host | Known::XForwardedFor | Known::XRequestId | Known::Via => true,
         Known::XClientCertSubject => !forwarding.trusted || forwarding.subject.is_some(),
-        Known::Forwarded | Known::XForwardedPort | Known::XRealIp => !forwarding.trusted,
+        Known::Forwarded => !forwarding.trusted || forwarding.headers.has_forwarded(),
+        Known::XForwardedPort | Known::XRealIp => !forwarding.trusted,
         Known::XForwardedProto | Known::XForwardedHost => !forwarding.trusted,
         known => known.is_hop_by_hop(),
     });
@@ -123,25 +127,18 @@ pub fn write_request_section(
 }
 
 fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
-    let trusted = forwarding.trusted;
-    out.extend_from_slice(b"x-forwarded-for: ");
-    if trusted {
-        for value in head.values(Known::XForwardedFor).filter(|value| !value.is_empty()) {
-            out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
+    if forwarding.headers.has_x_forwarded() {
+        write_x_forwarded(out, head, forwarding);
+    }
+    if forwarding.headers.has_forwarded() {
+        out.extend_from_slice(b"forwarded: ");
+        if forwarding.trusted {
+            for value in head.values(Known::Forwarded).filter(|value| !value.is_empty()) {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
         }
-    }
-    write_address(forwarding.peer, out);
-    out.extend_from_slice(b"\r\n");
-    if !trusted || head.values(Known::XForwardedProto).next().is_none() {
-        let proto: &[u8] =
-            if forwarding.secure { b"x-forwarded-proto: https\r\n" } else { b"x-forwarded-proto: http\r\n" };
-        out.extend_from_slice(proto);
-    }
-    let authority = head.authority();
-    if (!trusted || head.values(Known::XForwardedHost).next().is_none()) && !authority.is_empty() {
-        out.extend_from_slice(b"x-forwarded-host: ");
-        out.extend_from_slice(authority);
+        write_forwarded(out, forwarding.peer, head.authority(), forwarding.secure);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"x-request-id: ");
@@ -183,6 +180,30 @@ fn write_upgrade(out: &mut Vec<u8>, protocol: &[u8]) {
     out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
     out.extend_from_slice(protocol);
     out.extend_from_slice(b"\r\n");
+}
+
+fn write_x_forwarded(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwarding<'_>) {
+    let trusted = forwarding.trusted;
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if trusted {
+        for value in head.values(Known::XForwardedFor).filter(|value| !value.is_empty()) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+    }
+    write_address(forwarding.peer, out);
+    out.extend_from_slice(b"\r\n");
+    if !trusted || head.values(Known::XForwardedProto).next().is_none() {
+        let proto: &[u8] =
+            if forwarding.secure { b"x-forwarded-proto: https\r\n" } else { b"x-forwarded-proto: http\r\n" };
+        out.extend_from_slice(proto);
+    }
+    let authority = head.authority();
+    if (!trusted || head.values(Known::XForwardedHost).next().is_none()) && !authority.is_empty() {
+        out.extend_from_slice(b"x-forwarded-host: ");
+        out.extend_from_slice(authority);
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// RFC 6455 section 4.1: 16 bytes in base64, which show that the backend has read the request as what it is.
@@ -394,6 +415,7 @@ mod tests {
             subject: None,
             upgrade: None,
             websocket_key: None,
+            headers: ForwardingHeaders::XForwarded,
             rewrite: None,
         };
         let mut out = Vec::new();

@@ -143,3 +143,31 @@ async fn clients_of_http_1_0_are_served_and_kept_if_they_ask() {
     assert_eq!(client.answer().await.header("connection"), Some("close"));
     assert!(client.is_closed().await);
 }
+
+#[tokio::test]
+async fn forwarded_is_written_and_believed_where_it_is_wanted() {
+    let origin = Origin::named("one").await;
+    let text = |headers: &str, trusted: &str| {
+        let text = super::support::proxy::configuration(&[&origin], "key = [\"client-address\"]\n", "");
+        format!("{text}[client]\nforwarding_headers = \"{headers}\"\ntrusted_proxies = [{trusted}]\n")
+    };
+    let came = "Forwarded: for=192.0.2.7;proto=https\r\nX-Forwarded-For: 192.0.2.8\r\n";
+    for (headers, trusted, forwarded, old) in [
+        ("x-forwarded", "", None, Some("127.0.0.1")),
+        ("forwarded", "", Some("for=127.0.0.1;host=a.example;proto=http"), None),
+        ("both", "", Some("for=127.0.0.1;host=a.example;proto=http"), Some("127.0.0.1")),
+        (
+            "both",
+            "\"127.0.0.1\"",
+            Some("for=192.0.2.7;proto=https, for=127.0.0.1;host=a.example;proto=http"),
+            Some("192.0.2.8, 127.0.0.1"),
+        ),
+        ("x-forwarded", "\"127.0.0.1\"", Some("for=192.0.2.7;proto=https"), Some("192.0.2.8, 127.0.0.1")),
+    ] {
+        let proxy = Proxy::start(&text(headers, trusted)).await;
+        assert_eq!(get(proxy.address, "/", came).await.status, 200);
+        let seen = origin.seen().pop().unwrap();
+        assert_eq!(seen.header("forwarded"), forwarded, "{headers} {trusted}");
+        assert_eq!(seen.header("x-forwarded-for"), old, "{headers} {trusted}");
+    }
+}
