@@ -227,6 +227,8 @@ impl Receiving<'_> {
             if head.status == 101 || interim > INTERIM_ANSWERS {
                 return Err(Cut::Backend(AttemptEnd::Protocol));
             }
+            // Whatever happens now, the connection was not closed before the request came.
+            self.reused = false;
             self.pass_interim(&head).await?;
             self.input.consume(length);
         }

@@ -79,6 +79,11 @@ impl Client {
         soon("an answer or the end", self.read_answer("GET")).await
     }
 
+    /// The same for a request with this method.
+    pub async fn maybe_answer_to(&mut self, method: &str) -> Option<Answer> {
+        soon("an answer or the end", self.read_answer(method)).await
+    }
+
     async fn read_answer(&mut self, method: &str) -> Option<Answer> {
         let (status, head) = loop {
             let head = String::from_utf8_lossy(&self.until(b"\r\n\r\n").await?).into_owned();
