@@ -130,6 +130,9 @@ pub const HTTP2_CONNECTION_WINDOW: u32 = 512 * 1024;
 /// Streams on one HTTP/2 connection to a backend, if it allows so many: with more to do, a further connection is opened.
 pub const BACKEND_STREAMS: u32 = 100;
 
+/// How long a backend may take nothing on a connection of HTTP/2 before the connection is given up.
+pub const BACKEND_STALL: Duration = Duration::from_secs(60);
+
 /// Bytes that a backend may send on one stream before the client has taken them.
 pub const BACKEND_STREAM_WINDOW: u32 = 64 * 1024;
 
@@ -149,5 +152,6 @@ pub const HTTP2_PATIENCE: (u32, u32) = (1000, 100);
 /// gives up some hundred.
 pub const HTTP2_RESETS: (u32, u32) = (500, 50);
 
-/// `WINDOW_UPDATE` frames that a peer may send at once, beside some for each frame of payload that it gets.
-pub const HTTP2_WINDOW_UPDATES: u32 = 4000;
+/// `WINDOW_UPDATE` frames that a peer may send at once, and how many more each second, beside some for each frame of payload that it
+/// gets and for each stream.
+pub const HTTP2_WINDOW_UPDATES: (u32, u32) = (4000, 400);

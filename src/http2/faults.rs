@@ -9,7 +9,7 @@ use super::{
     frame::{FrameHead, MAX_PAYLOAD, MAX_WINDOW, flag, kind, read_u31, setting, write_head},
     state::State,
 };
-use crate::tally::Http2Fault;
+use crate::{limits::HPACK_TABLE_BYTES, tally::Http2Fault};
 
 pub(super) fn broken(why: &'static str) -> Fault {
     Fault { code: ErrorCode::Protocol, kind: Http2Fault::Protocol, why }
@@ -30,7 +30,12 @@ pub(super) fn fault_of_stream(
     code: ErrorCode,
     now: Instant,
 ) -> Result<(), Fault> {
-    state.patience.try_one(Http2Fault::Resets, now)?;
+    // A backend whose answers are bad costs its own requests; a client could have us begin and throw away work.
+    if state.is_server {
+        state.patience.try_one(Http2Fault::Resets, now)?;
+    } else if let Some(one) = state.find(id) {
+        one.is_malformed = true;
+    }
     state.reset(id, code);
     Ok(())
 }
@@ -38,9 +43,9 @@ pub(super) fn fault_of_stream(
 /// A frame for a stream that is over.
 pub(super) fn after_the_end(state: &mut State, id: u32, now: Instant) -> Result<(), Fault> {
     match state.ending_of(id) {
-        // It was on its way when we ended the stream.
-        Some(true) => Ok(()),
-        _ => fault_of_stream(state, id, ErrorCode::StreamClosed, now),
+        // It was on its way when we ended the stream, or that is long ago.
+        Some(true) | None => Ok(()),
+        Some(false) => fault_of_stream(state, id, ErrorCode::StreamClosed, now),
     }
 }
 
@@ -114,6 +119,7 @@ pub(super) fn settings(
                     }
                 }
             }
+            setting::HEADER_TABLE_SIZE if value < HPACK_TABLE_BYTES as u32 => state.table_is_cut = true,
             setting::MAX_CONCURRENT_STREAMS => state.peer_streams = value,
             setting::MAX_FRAME_SIZE if !(MAX_PAYLOAD as u32..1 << 24).contains(&value) => {
                 return Err(broken("a greatest frame beyond all bounds"));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     http1::{HeadError, Known, Parts, RequestHead, Span, is_token, may_trail},
-    limits::{TRAILER_BYTES, TRAILER_FIELDS},
+    limits::{ANSWER_HEAD_BYTES, TRAILER_BYTES, TRAILER_FIELDS},
 };
 
 /// A request that has come.
@@ -20,8 +20,8 @@ use crate::{
 pub struct Arrival {
     /// Its stream.
     pub stream: Stream,
-    /// Its head, or why it is refused. A head that can't be made whole is refused and its method may be unknown.
-    pub head: Result<Box<RequestHead>, HeadError>,
+    /// Its head; or why it is refused, and whether it asks for a head alone.
+    pub head: Result<Box<RequestHead>, (HeadError, bool)>,
     /// When its head had come.
     pub begun: Instant,
 }
@@ -46,6 +46,7 @@ struct Seen {
     method: Option<Span>,
     scheme: bool,
     is_connect: bool,
+    is_head: bool,
     path: Option<Span>,
 }
 
@@ -82,7 +83,9 @@ impl<'a> RequestSection<'a> {
             return self.add_pseudo(entry);
         }
         self.in_fields = true;
-        self.fields = self.fields.checked_sub(1).ok_or(HeadError::TooManyFields)?;
+        // All pieces of a cookie are one field.
+        let is_crumb = entry.name == b"cookie" && !self.cookies.is_empty();
+        self.fields = self.fields.checked_sub(usize::from(!is_crumb)).ok_or(HeadError::TooManyFields)?;
         check_field(entry)?;
         match entry.known {
             Known::Te if !entry.value.eq_ignore_ascii_case(b"trailers") => {
@@ -112,6 +115,7 @@ impl<'a> RequestSection<'a> {
                     return Err(bad("the method is not a token"));
                 }
                 self.seen.is_connect = value == b"CONNECT";
+                self.seen.is_head = value == b"HEAD";
                 let span = self.head.add_part(if self.seen.is_connect { b"GET" } else { value });
                 if self.seen.method.replace(span).is_some() {
                     return Err(twice());
@@ -158,6 +162,11 @@ impl<'a> RequestSection<'a> {
             _ => return Err(bad("a pseudo-header field that a request does not have")),
         }
         Ok(())
+    }
+
+    /// Whether the request asks for a head alone, as far as it can be told.
+    pub(super) fn is_for_head(&self) -> bool {
+        self.seen.is_head
     }
 
     /// Makes the head whole.
@@ -293,6 +302,10 @@ impl ResponseSection {
             }
         }
         self.text.extend_from_slice(b"\r\n");
+        // Heads are under no window: somebody who takes none must not have us collect them.
+        if one.lead.len() + self.text.len() > ANSWER_HEAD_BYTES {
+            return Err(());
+        }
         one.lead.extend_from_slice(&self.text);
         one.has_head = !is_interim;
         one.has_ended = end_stream;

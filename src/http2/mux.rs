@@ -106,6 +106,9 @@ impl Mux {
                 leaving: None,
                 peer_leaves: false,
                 is_over: false,
+                is_retired: false,
+                received: None,
+                table_is_cut: false,
                 resets: 0,
             }),
         })
@@ -125,7 +128,12 @@ impl Mux {
     pub fn open(self: &Rc<Self>, is_for_head: bool) -> Option<Stream> {
         let mut state = self.state.borrow_mut();
         let most = state.peer_streams.min(self.limits.streams) as usize;
-        if state.is_over || state.peer_leaves || state.streams.len() >= most || state.highest >= LAST_STREAM {
+        if state.is_over
+            || state.is_retired
+            || state.peer_leaves
+            || state.streams.len() >= most
+            || state.highest >= LAST_STREAM
+        {
             return None;
         }
         let id = if state.highest == 0 { 1 } else { state.highest + 2 };
@@ -139,7 +147,7 @@ impl Mux {
     /// Whether no further stream can be opened, ever.
     pub fn is_spent(&self) -> bool {
         let state = self.state.borrow();
-        state.is_over || state.peer_leaves || state.highest >= LAST_STREAM
+        state.is_over || state.is_retired || state.peer_leaves || state.highest >= LAST_STREAM
     }
 
     /// The next request, if one has come.
@@ -194,6 +202,16 @@ impl Mux {
         state.grant();
     }
 
+    /// Has everybody who works on a stream look up.
+    pub fn wake_streams(&self) {
+        self.state.borrow_mut().all().for_each(One::wake);
+    }
+
+    /// Whether something waits to be written.
+    pub fn has_output(&self) -> bool {
+        !self.state.borrow().out.is_empty()
+    }
+
     /// Whether so much waits to be written that nothing more should be read.
     pub fn is_crowded(&self) -> bool {
         self.state.borrow().out.len() > HTTP2_OUTPUT_MOST
@@ -228,6 +246,11 @@ impl Mux {
         }
     }
 
+    /// Whether that has been said.
+    pub fn has_left(&self) -> bool {
+        matches!(self.state.borrow().leaving, Some(Some(_)))
+    }
+
     /// Says that no further stream is taken.
     pub fn leave(&self, code: ErrorCode) {
         let mut state = self.state.borrow_mut();
@@ -244,8 +267,11 @@ impl Mux {
         state.is_over = true;
         state.arrivals.clear();
         state.waiting.clear();
+        let is_server = state.is_server;
         for (_, one) in &mut state.streams {
-            one.is_reset = true;
+            // An answer that has come whole can still be read.
+            one.is_reset |= is_server || !one.has_ended;
+            one.has_answered |= !is_server;
             one.wake();
         }
     }

@@ -18,7 +18,7 @@ pub(super) struct Patience {
     pings: Bucket,
     empty: Bucket,
     idle_talk: Bucket,
-    window_updates: u32,
+    window_updates: Bucket,
 }
 
 impl Default for Patience {
@@ -30,7 +30,7 @@ impl Default for Patience {
             pings: usual,
             empty: usual,
             idle_talk: usual,
-            window_updates: HTTP2_WINDOW_UPDATES,
+            window_updates: Bucket::new(HTTP2_WINDOW_UPDATES),
         }
     }
 }
@@ -46,13 +46,7 @@ impl Patience {
             Http2Fault::Settings => self.settings.take(now),
             Http2Fault::Pings => self.pings.take(now),
             Http2Fault::EmptyFrames => self.empty.take(now),
-            Http2Fault::WindowUpdates => match self.window_updates.checked_sub(1) {
-                Some(rest) => {
-                    self.window_updates = rest;
-                    true
-                }
-                None => false,
-            },
+            Http2Fault::WindowUpdates => self.window_updates.take(now),
             _ => self.idle_talk.take(now),
         };
         if is_left {
@@ -65,9 +59,15 @@ impl Patience {
         })
     }
 
-    /// A frame of payload has left, for which the peer may say that it took it.
+    /// A frame of payload has left. The peer may say that it took it; some measure the way with a `PING` each time (gRPC).
     pub(super) fn payload_left(&mut self) {
-        self.window_updates = (self.window_updates + 4).min(HTTP2_WINDOW_UPDATES);
+        self.window_updates.add(4.0);
+        self.pings.add(1.0);
+    }
+
+    /// A stream was opened, for which the peer may open a window.
+    pub(super) fn stream_opened(&mut self) {
+        self.window_updates.add(4.0);
     }
 }
 
@@ -82,6 +82,10 @@ struct Bucket {
 impl Bucket {
     fn new((burst, each_second): (u32, u32)) -> Bucket {
         Bucket { burst, each_second, left: f64::from(burst), filled: None }
+    }
+
+    fn add(&mut self, more: f64) {
+        self.left = (self.left + more).min(f64::from(self.burst));
     }
 
     fn take(&mut self, now: Instant) -> bool {
@@ -120,7 +124,7 @@ mod tests {
     fn window_updates_are_earned() {
         let mut patience = Patience::default();
         let now = Instant::now();
-        for _ in 0..HTTP2_WINDOW_UPDATES {
+        for _ in 0..HTTP2_WINDOW_UPDATES.0 {
             patience.try_one(Http2Fault::WindowUpdates, now).unwrap();
         }
         assert!(patience.try_one(Http2Fault::WindowUpdates, now).is_err());

@@ -28,6 +28,7 @@ impl Mux {
     /// The connection can't go on: [`Mux::leave`] says why to the peer, [`Mux::end`] to the streams.
     pub fn receive(&self, bytes: &[u8], now: Instant) -> Result<usize, Fault> {
         let state = &mut *self.state.borrow_mut();
+        state.received = Some(now);
         let mut used = 0;
         if !state.has_begun {
             let seen = bytes.len().min(PREFACE.len());
@@ -79,6 +80,7 @@ impl Mux {
             kind::DATA => self.data(state, head, payload, now),
             kind::HEADERS => self.headers(state, head, payload, now),
             kind::CONTINUATION => self.continuation(state, head, payload, now),
+            kind::PRIORITY if payload.len() != 5 && head.stream > state.highest => Err(wrong_size()),
             kind::PRIORITY if payload.len() != 5 => {
                 fault_of_stream(state, head.stream, ErrorCode::FrameSize, now)
             }
@@ -132,6 +134,7 @@ impl Mux {
         if head.stream > state.highest {
             return Err(broken("payload on a stream that was never opened"));
         }
+        let is_server = state.is_server;
         let Some(one) = state.find(head.stream) else {
             state.took(whole as u32);
             return after_the_end(state, head.stream, now);
@@ -143,6 +146,11 @@ impl Mux {
         if one.has_ended {
             state.took(whole as u32);
             return fault_of_stream(state, head.stream, ErrorCode::StreamClosed, now);
+        }
+        // An answer begins with its head.
+        if !is_server && !one.has_head {
+            state.took(whole as u32);
+            return fault_of_stream(state, head.stream, ErrorCode::Protocol, now);
         }
         one.recv_window -= whole;
         if one.recv_window < 0 {
@@ -211,7 +219,8 @@ impl Mux {
         block.frames += 1;
         // Compressed, a section that is within bounds is hardly ever larger than as text.
         let most = self.limits.head_bytes + MAX_PAYLOAD;
-        if block.frames > HTTP2_CONTINUATIONS || block.bytes.len() + payload.len() > most {
+        let frames = HTTP2_CONTINUATIONS + (most / MAX_PAYLOAD) as u32;
+        if block.frames > frames || block.bytes.len() + payload.len() > most {
             let why = "a field section in too many pieces, or too long";
             return Err(Fault { code: ErrorCode::EnhanceYourCalm, kind: Http2Fault::FieldSection, why });
         }
@@ -325,6 +334,7 @@ impl Mux {
         let mut head = state.take_head();
         let mut section = RequestSection::new(&mut head, self.limits.head_bytes, self.limits.head_fields);
         decode(state, block, |entry| section.take(entry))?;
+        let is_for_head = section.is_for_head();
         let finished = section.finish(end_stream);
         if let Err(error @ HeadError::Malformed(_)) = finished {
             tracing::debug!(%error, "a request's head is refused");
@@ -340,7 +350,9 @@ impl Mux {
         }
         one.has_ended = end_stream;
         state.open(id, one);
-        state.arrivals.push_back((id, finished.map(|()| head), now));
+        state.patience.stream_opened();
+        let head = finished.map_err(|error| (error, is_for_head)).map(|()| head);
+        state.arrivals.push_back((id, head, now));
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Streams whose end is remembered, so that what is still on its way to them is told from nonsense.
-const REMEMBERED: usize = 128;
+const REMEMBERED: usize = 1024;
 
 /// Everything that changes.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub(super) struct State {
     pub(super) highest: u32,
     /// Streams that the peer lets us have open.
     pub(super) peer_streams: u32,
-    pub(super) arrivals: VecDeque<(u32, Result<Box<RequestHead>, HeadError>, Instant)>,
+    pub(super) arrivals: VecDeque<(u32, Result<Box<RequestHead>, (HeadError, bool)>, Instant)>,
     #[expect(
         clippy::vec_box,
         reason = "taken and given back for every request: a pointer, not the head, is moved"
@@ -67,6 +67,12 @@ pub(super) struct State {
     /// The peer has said so.
     pub(super) peer_leaves: bool,
     pub(super) is_over: bool,
+    /// It takes no further stream.
+    pub(super) is_retired: bool,
+    /// When bytes came last.
+    pub(super) received: Option<Instant>,
+    /// The peer has cut its table of field compression, and has not heard yet that we know.
+    pub(super) table_is_cut: bool,
     /// Streams that were refused or taken away.
     pub(super) resets: u64,
 }
@@ -102,7 +108,9 @@ pub(super) struct One {
     pub(super) has_answered: bool,
     /// It is of no use any more.
     pub(super) is_reset: bool,
-    /// And the peer has done nothing about it.
+    /// What the peer sent on it is no answer.
+    pub(super) is_malformed: bool,
+    /// The peer has given it up, and has done nothing about it.
     pub(super) is_refused: bool,
     /// The request that was sent on it asks for a head alone.
     pub(super) is_for_head: bool,
@@ -133,6 +141,7 @@ impl One {
             has_ended: false,
             has_answered: false,
             is_reset: false,
+            is_malformed: false,
             is_refused: false,
             is_for_head: false,
             is_begun: false,
@@ -272,13 +281,17 @@ impl State {
         }
     }
 
-    /// Whether a stream may write now. If not, it is woken when it may.
-    pub(super) fn poll_turn(&mut self, id: u32, waker: &Waker, needs_window: bool) -> Poll<()> {
-        let is_full = self.out.len() >= HTTP2_OUTPUT_BYTES;
-        let is_dry = needs_window && self.send_window <= 0;
+    /// Whether somebody can still work on the stream.
+    pub(super) fn is_alive(&mut self, id: u32) -> bool {
+        self.find(id).is_some_and(|one| !one.is_reset)
+    }
+
+    /// Whether a stream may write payload now. If not, it is woken when it may.
+    pub(super) fn poll_turn(&mut self, id: u32, waker: &Waker) -> Poll<()> {
+        let may = self.out.len() < HTTP2_OUTPUT_BYTES && self.send_window > 0;
         let others = !self.waiting.is_empty() || self.granted > 0;
         let Some(one) = self.find(id) else { return Poll::Ready(()) };
-        if !is_full && !is_dry && (one.is_granted || !others) {
+        if may && (one.is_granted || !others) {
             return Poll::Ready(());
         }
         one.writer = Some(waker.clone());
@@ -286,10 +299,8 @@ impl State {
         if !std::mem::replace(&mut one.is_waiting, true) {
             self.waiting.push_back(id);
         }
-        if was_granted {
-            self.granted -= 1;
-            self.grant();
-        }
+        self.granted -= usize::from(was_granted);
+        self.grant();
         Poll::Pending
     }
 

@@ -8,6 +8,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use super::{
@@ -66,12 +67,17 @@ impl fmt::Debug for Stream {
     }
 }
 
-fn gone(one: Option<&One>) -> io::Error {
-    // It can be sent again, whatever it was.
-    if one.is_some_and(|one| one.is_refused) {
-        return io::ErrorKind::ConnectionRefused.into();
-    }
-    let kind = io::ErrorKind::ConnectionReset;
+/// Why there is no going on. Whether a request may be sent again depends on it.
+fn gone(state: &mut State, id: u32) -> io::Error {
+    let is_over = state.is_over;
+    let kind = match state.find(id) {
+        // Nothing was done about it.
+        Some(one) if one.is_refused => io::ErrorKind::ConnectionRefused,
+        Some(one) if one.is_malformed => io::ErrorKind::InvalidData,
+        // The whole connection is gone.
+        _ if is_over => io::ErrorKind::ConnectionReset,
+        _ => io::ErrorKind::ConnectionAborted,
+    };
     kind.into()
 }
 
@@ -90,6 +96,20 @@ impl Stream {
         self.mux.ends()
     }
 
+    /// Whether the peer has given it up, or the connection is gone.
+    pub fn is_reset(&self) -> bool {
+        !self.mux.state.borrow_mut().is_alive(self.id)
+    }
+
+    /// Nothing came in time since then. If nothing has come on the whole connection, it takes no further stream.
+    pub fn suspect(&self, since: Instant) {
+        let mut state = self.mux.state.borrow_mut();
+        if state.received.is_none_or(|received| received < since) {
+            state.is_retired = true;
+            state.wake_driver();
+        }
+    }
+
     /// From now on bytes are bytes in both directions: what follows a change of protocol (RFC 8441).
     pub fn become_raw(&self) {
         let mut state = self.mux.state.borrow_mut();
@@ -100,11 +120,11 @@ impl Stream {
 
     /// Ready when a read may bring something, the end included.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.mux.state.borrow_mut();
-        let one = match state.find(self.id) {
-            Some(one) if !one.is_reset => one,
-            one => return Poll::Ready(Err(gone(one.as_deref()))),
-        };
+        let state = &mut *self.mux.state.borrow_mut();
+        if !state.is_alive(self.id) {
+            return Poll::Ready(Err(gone(state, self.id)));
+        }
+        let Some(one) = state.find(self.id) else { return Poll::Pending };
         let has_end = match one.framing {
             ReaderFraming::Plain => false,
             ReaderFraming::Chunked(chunk) => one.has_ended && chunk != Chunk::Over,
@@ -125,10 +145,10 @@ impl Stream {
         put: &mut dyn FnMut(&[u8]),
     ) -> Poll<io::Result<usize>> {
         let state = &mut *self.mux.state.borrow_mut();
-        let one = match state.find(self.id) {
-            Some(one) if !one.is_reset => one,
-            one => return Poll::Ready(Err(gone(one.as_deref()))),
-        };
+        if !state.is_alive(self.id) {
+            return Poll::Ready(Err(gone(state, self.id)));
+        }
+        let Some(one) = state.find(self.id) else { return Poll::Pending };
         let (read, taken) = one.read(room, put);
         if read == 0 && !(one.framing == ReaderFraming::Raw && one.has_ended) {
             one.reader = Some(cx.waker().clone());
@@ -179,11 +199,10 @@ impl Stream {
     }
 
     fn write_some(&self, state: &mut State, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let is_server = state.is_server;
-        let one = match state.find(self.id) {
-            Some(one) if !one.is_reset && !one.has_answered => one,
-            one => return Poll::Ready(Err(gone(one.as_deref()))),
-        };
+        if !state.is_alive(self.id) || state.find(self.id).is_some_and(|one| one.has_answered) {
+            return Poll::Ready(Err(gone(state, self.id)));
+        }
+        let Some(one) = state.find(self.id) else { return Poll::Pending };
         let (rest, ends) = match one.sink {
             Sink::Payload { rest, ends } => (rest, ends),
             Sink::Raw => (bytes.len(), false),
@@ -204,14 +223,15 @@ impl Stream {
                 let Some(block) = bytes.get(HEAD..HEAD + head.length) else {
                     return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
                 };
-                // Heads of requests wait for nothing: they must leave in the order of their streams' numbers (section 5.1.1).
-                if is_server && state.poll_turn(self.id, cx.waker(), false).is_pending() {
-                    return Poll::Pending;
+                // Heads wait for nothing: they need no window, and those of requests must leave in the order of their streams' numbers
+                // (section 5.1.1).
+                (one.is_begun, one.has_answered) = (true, ends);
+                if std::mem::take(&mut state.table_is_cut) {
+                    // RFC 7541 section 4.2: the peer wants to hear that its table has no more than it allows. We use none of it.
+                    write_headers(&mut state.out, &[&[0x20], block].concat(), ends, self.id);
+                } else {
+                    write_headers(&mut state.out, block, ends, self.id);
                 }
-                if let Some(one) = state.find(self.id) {
-                    (one.is_begun, one.has_answered) = (true, ends);
-                }
-                write_headers(&mut state.out, block, ends, self.id);
                 return Poll::Ready(Ok(HEAD + head.length));
             }
         };
@@ -221,7 +241,7 @@ impl Stream {
             return Poll::Pending;
         }
         let window = one.send_window;
-        if state.poll_turn(self.id, cx.waker(), true).is_pending() {
+        if state.poll_turn(self.id, cx.waker()).is_pending() {
             return Poll::Pending;
         }
         let room = HTTP2_OUTPUT_BYTES.saturating_sub(state.out.len());
@@ -259,8 +279,9 @@ impl Stream {
         let Some(one) = state.find(self.id) else { return };
         let code = match (one.has_answered, one.has_ended) {
             (true, true) => None,
-            // Nobody has heard of it.
+            // Nobody has heard of it, or all has come but the word that it has.
             _ if !is_server && !one.is_begun => None,
+            (true, false) if !is_server && one.has_head && one.declared == Some(0) => None,
             _ if !is_server => Some(ErrorCode::Cancel),
             // RFC 9113 section 8.1: the rest of the request is not wanted.
             (true, false) => Some(ErrorCode::NoError),

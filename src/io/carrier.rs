@@ -44,6 +44,11 @@ impl Carrier {
         Carrier { mux, writing: Vec::new(), written: 0, stalled_since: None, has_looked: false }
     }
 
+    /// Whether something has not been written yet.
+    pub fn has_output(&self) -> bool {
+        !self.writing.is_empty() || self.stalled_since.is_some() || self.mux.has_output()
+    }
+
     /// Gives memory back while there is nothing to carry.
     pub fn rest(&mut self) {
         if self.writing.is_empty() {

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use socket2::SockRef;
@@ -164,6 +164,18 @@ impl Stream {
     pub fn agreed_protocol(&self) -> Option<Vec<u8>> {
         let Stream::Secure(session) = self else { return None };
         session.look(|_, session| session.alpn_protocol().map(<[u8]>::to_vec))
+    }
+
+    /// Whether a stream of HTTP/2 has been given up by the other end.
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Stream::Multiplexed(stream) if stream.is_reset())
+    }
+
+    /// Nothing came in time since then. If nothing has come on the whole connection that carries the stream, it takes no further one.
+    pub fn suspect(&self, since: Instant) {
+        if let Stream::Multiplexed(stream) = self {
+            stream.suspect(since);
+        }
     }
 
     /// From now on bytes are bytes: what follows a change of protocol. They always are, but on a stream of HTTP/2.

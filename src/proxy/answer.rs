@@ -263,11 +263,16 @@ impl Receiving<'_> {
             let read =
                 std::future::poll_fn(|cx| self.input.poll_fill(&mut self.reader, cx, ANSWER_HEAD_BYTES));
             let read = read.await;
-            if matches!(&read, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused) {
-                return Err(Cut::Backend(AttemptEnd::Refused));
+            let kind = read.as_ref().err().map(io::Error::kind);
+            // What a stream of HTTP/2 tells about its end.
+            match kind {
+                Some(io::ErrorKind::ConnectionRefused) => return Err(Cut::Backend(AttemptEnd::Refused)),
+                Some(io::ErrorKind::InvalidData) => return Err(Cut::Backend(AttemptEnd::Protocol)),
+                _ => {}
             }
             if matches!(read, Ok(0) | Err(_)) {
-                let stale = self.reused && self.input.is_empty();
+                let alone = kind == Some(io::ErrorKind::ConnectionAborted);
+                let stale = self.reused && self.input.is_empty() && !alone;
                 return Err(Cut::Backend(if stale { AttemptEnd::Stale } else { AttemptEnd::Broken }));
             }
         }

@@ -95,7 +95,7 @@ impl Attempt<'_> {
             self.keep(connection, now);
             return guard.end(AttemptEnd::Cancelled, Outcome::Client(ClientFault::Body(fault)));
         }
-        let sent = Cell::new(false);
+        let (sent, begun) = (Cell::new(false), now);
         let (driven, now) = match self.short(&mut connection, client, body, &mut out, now, &sent).await {
             // The answer's first byte was its last one too.
             Short::Driven(driven) => (driven, self.progress.first_byte.get().unwrap_or(now)),
@@ -109,6 +109,9 @@ impl Attempt<'_> {
             // Not in flight any more: such a connection can stay for days.
             guard.end(AttemptEnd::Answered, Outcome::Upgraded);
             return Box::pin(self.tunnel(connection, client)).await;
+        }
+        if matches!(driven, Driven::Slow(Slow::BackendBegins | Slow::BackendTakes | Slow::BackendSends)) {
+            connection.stream.suspect(begun);
         }
         let whole = matches!(driven, Driven::Received(Ok(answered)) if answered.keeps_backend);
         // A backend that answered before it had read the request is left with an unfinished one.
@@ -148,6 +151,7 @@ impl Attempt<'_> {
         let upstreams = &self.gateway.upstreams;
         let is_for_head = self.head.method == Method::Head;
         let limit = self.plan.forward.connect_timeout;
+        let limit = self.total.map_or(limit, |total| limit.min(total.saturating_duration_since(begun)));
         let mut is_fresh = self.fresh;
         let _opening = loop {
             if !is_fresh {
@@ -166,7 +170,9 @@ impl Attempt<'_> {
             }
         };
         let (connection, now) = self.open(timer, Instant::now()).await?;
-        if !self.plan.approach.speaks_http2(&connection.stream) {
+        let is_shared = self.plan.approach.speaks_http2(&connection.stream);
+        upstreams.note_shared(backend, is_shared);
+        if !is_shared {
             return Ok((connection, now));
         }
         let shared = upstreams.share(backend, &self.plan.reuse, connection, is_for_head);

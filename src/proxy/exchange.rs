@@ -260,11 +260,13 @@ async fn attempts(
     };
     let own_host = plan.forward.host_header == HostHeader::Backend || head.authority().is_empty();
     let mut failed = None;
-    let mut fresh = false;
+    let mut is_again = false;
     loop {
         // A kept connection that turns out closed says nothing about the backend: it gets the request again, on a new one.
-        fresh = !fresh && matches!(failed, Some(AttemptEnd::Stale | AttemptEnd::Refused));
-        let again = if fresh { candidates.latest() } else { None };
+        // One that has done nothing (HTTP/2) gets it once more, too.
+        is_again = !is_again && matches!(failed, Some(AttemptEnd::Stale | AttemptEnd::Refused));
+        let fresh = is_again && failed == Some(AttemptEnd::Stale);
+        let again = if is_again { candidates.latest() } else { None };
         let Some(member) = again.or_else(|| candidates.next()) else {
             return refuse(client, record, body, refusal_for(failed)).await;
         };

@@ -66,6 +66,7 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
             let name = field.name.of(head.bytes());
             named.contain(field, head.bytes())
                 || Known::is_imitated_by(name)
+                || forwarding.websocket_key.is_some() && name.eq_ignore_ascii_case(b"sec-websocket-key")
                 || forwarding.rewrite.is_some_and(|rewrite| rewrite.request.take_away(name))
         }
         // Ours are written below; a trusted proxy's are taken into them.

@@ -154,8 +154,12 @@ impl RequestBody {
     pub(super) fn write_again(&self, out: &mut Vec<u8>) {
         debug_assert!(self.can_be_sent_again(), "a body that began to stream is never sent again");
         if !self.kept.is_empty() {
-            self.carriage.write_before(self.kept.len(), self.is_last(), out);
-            self.carriage.write_payload(&self.kept, out);
+            // A frame's length has 24 bits.
+            let mut parts = self.kept.chunks(1 << 20).peekable();
+            while let Some(part) = parts.next() {
+                self.carriage.write_before(part.len(), self.is_last() && parts.peek().is_none(), out);
+                self.carriage.write_payload(part, out);
+            }
         }
         if self.framing == Framing::Chunked && self.is_over() {
             self.write_end(out);

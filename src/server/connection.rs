@@ -49,7 +49,26 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         }
     };
     client.redirect = doorway.redirect;
-    if begins_with_http2(&house, doorway.http2, &mut client).await {
+    let is_http2 = match doorway.http2 {
+        Http2::PriorKnowledge if !client.stream.is_secure() => {
+            let number = house.check_in();
+            let begins = tokio::select! {
+                biased;
+                begins = Box::pin(begins_with_http2(&house, &mut client)) => Some(begins),
+                () = Box::pin(drained(&house, number)) => None,
+            };
+            house.check_out(number);
+            match begins {
+                Some(begins) => begins,
+                None => return,
+            }
+        }
+        Http2::Auto | Http2::PriorKnowledge => {
+            client.stream.agreed_protocol().is_some_and(|protocol| protocol == b"h2")
+        }
+        Http2::Off => false,
+    };
+    if is_http2 {
         Box::pin(multiplex::serve(&house, &mut client)).await;
         client.stream.say_goodbye(TLS_GOODBYE).await;
         return;
@@ -94,12 +113,8 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
     client.stream.say_goodbye(TLS_GOODBYE).await;
 }
 
-/// Whether the client speaks HTTP/2: as agreed in the handshake of TLS, or by what it says first where that is allowed in the clear.
-async fn begins_with_http2(house: &House, allowed: Http2, client: &mut ClientEnd) -> bool {
-    if allowed != Http2::PriorKnowledge || client.stream.is_secure() {
-        return allowed != Http2::Off
-            && client.stream.agreed_protocol().is_some_and(|protocol| protocol == b"h2");
-    }
+/// Whether what a client says first is HTTP/2.
+async fn begins_with_http2(house: &House, client: &mut ClientEnd) -> bool {
     let due = Instant::now() + house.policy.request_head_timeout;
     loop {
         let filled = client.input.filled();

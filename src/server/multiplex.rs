@@ -112,6 +112,8 @@ struct Trunk<'a> {
     /// Since when there has been no stream. `None`: there is one.
     idle_since: Option<Instant>,
     has_served: bool,
+    /// Its streams have been told that the proxy drains.
+    has_heard: bool,
     /// Since when a field section has not been complete.
     section_since: Option<Instant>,
 }
@@ -124,14 +126,22 @@ impl<'a> Trunk<'a> {
             carrier: Carrier::new(line.mux.clone()),
             idle_since: Some(Instant::now()),
             has_served: false,
+            has_heard: false,
             section_since: None,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let Trunk { line, client, section_since, has_served, .. } = self;
-        if line.house.draining_since.get().is_some() {
+        let Trunk { line, client, section_since, has_served, has_heard, .. } = self;
+        if let Some(since) = line.house.draining_since.get() {
             line.mux.announce_leaving();
+            // Some of them end at once.
+            if !std::mem::replace(has_heard, true) {
+                line.mux.wake_streams();
+            }
+            if Instant::now() >= since + DRAIN_IDLE {
+                line.mux.leave(ErrorCode::NoError);
+            }
         }
         let mut taken = |now| {
             line.house.gateway.cells.http2_resets.add(line.mux.take_resets());
@@ -158,7 +168,7 @@ impl<'a> Trunk<'a> {
         let (mux, house) = (&self.line.mux, &self.line.house);
         let policy = &house.policy;
         let draining = house.draining_since.get();
-        let is_idle = mux.open_streams() == 0;
+        let is_idle = mux.open_streams() == 0 && !self.carrier.has_output();
         if !is_idle {
             self.idle_since = None;
         } else if self.idle_since.is_none() {
@@ -172,6 +182,12 @@ impl<'a> Trunk<'a> {
         let patience = if self.has_served { policy.keep_alive_timeout } else { policy.request_head_timeout };
         // A client that has not heard of the end yet may have sent a request: that is waited for, and then no other.
         let farewell = draining.map(|since| since + DRAIN_IDLE);
+        if let Some(farewell) = farewell.filter(|_| !is_idle && !mux.has_left())
+            && self.client.timer.poll(cx, farewell).is_ready()
+        {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let dues = [
             self.idle_since.map(|since| since + patience),
             self.idle_since.and(farewell),
@@ -289,12 +305,14 @@ async fn attend(line: Rc<Line>) {
         };
         house.gate.enter().await;
         match head {
+            // Given up before it began.
+            _ if client.stream.is_reset() => {}
             Ok(head) => {
                 exchange(&house.gateway, client, &head, begun).await;
                 line.mux.give_head(head);
             }
-            Err(error) => {
-                refuse_head(house, client, refusal_of(error), begun, (Version::Http2, false)).await;
+            Err((error, head_only)) => {
+                refuse_head(house, client, refusal_of(error), begun, (Version::Http2, head_only)).await;
             }
         }
         house.gate.leave();

@@ -102,6 +102,11 @@ impl Upstreams {
         self.shared.opening(backend).await
     }
 
+    /// Says whether a connection that was opened to this backend can be shared.
+    pub fn note_shared(&self, backend: &Backend, is_shared: bool) {
+        self.shared.note(backend, is_shared);
+    }
+
     /// Shares a new connection, and gives a stream on it.
     pub fn share(
         &self,

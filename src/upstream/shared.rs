@@ -18,7 +18,7 @@ use crate::{
     fleet::Backend,
     http2::{ErrorCode, Limits, Mux},
     io::{Buffer, Carrier, Deadline, Stopped, Stream},
-    limits::{ANSWER_HEAD_BYTES, BACKEND_STREAM_WINDOW, BACKEND_STREAMS, HEADERS_MAX},
+    limits::{ANSWER_HEAD_BYTES, BACKEND_STALL, BACKEND_STREAM_WINDOW, BACKEND_STREAMS, HEADERS_MAX},
     tally::Closed,
 };
 
@@ -34,6 +34,8 @@ struct OfBackend {
     trunks: Vec<Rc<Trunk>>,
     /// Somebody is opening one, and these wait for it.
     opening: Option<Vec<Waker>>,
+    /// The last connection that was opened can't be shared: nobody waits for the next one.
+    is_alone: bool,
 }
 
 /// One connection.
@@ -51,10 +53,14 @@ struct Trunk {
 pub struct Opening<'a> {
     shared: &'a Shared,
     backend: usize,
+    has_waiting: bool,
 }
 
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
+        if !self.has_waiting {
+            return;
+        }
         let waiting = self.shared.backends.borrow_mut()[self.backend].opening.take();
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
@@ -95,7 +101,9 @@ impl Shared {
     pub(super) async fn opening<'a>(&'a self, backend: &Backend) -> Option<Opening<'a>> {
         let mut has_waited = false;
         std::future::poll_fn(|cx| {
+            let opening = |has_waiting| Opening { shared: self, backend: backend.id, has_waiting };
             self.with(backend, |of| match &mut of.opening {
+                _ if of.is_alone => Poll::Ready(Some(opening(false))),
                 Some(waiting) => {
                     has_waited = true;
                     if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -106,11 +114,16 @@ impl Shared {
                 None if has_waited => Poll::Ready(None),
                 none => {
                     *none = Some(Vec::new());
-                    Poll::Ready(Some(Opening { shared: self, backend: backend.id }))
+                    Poll::Ready(Some(opening(true)))
                 }
             })
         })
         .await
+    }
+
+    /// Says whether a connection that was opened can be shared.
+    pub(super) fn note(&self, backend: &Backend, is_shared: bool) {
+        self.with(backend, |of| of.is_alone = !is_shared);
     }
 
     /// Takes a new connection in, and opens its first stream.
@@ -178,6 +191,11 @@ async fn carry(
             trunk.is_retired.set(true);
         }
         let is_idle = mux.open_streams() == 0;
+        if let Some(since) = carrier.stalled_since
+            && timer.poll(cx, since + BACKEND_STALL).is_ready()
+        {
+            return Poll::Ready(Closed::Aborted);
+        }
         if !is_idle {
             idle_since = None;
             // Whoever works on a stream has times of his own.
@@ -186,7 +204,10 @@ async fn carry(
         if idle_since.is_none() {
             mux.rest();
             carrier.rest();
-            input = Buffer::default();
+            // A frame of which a part has come stays.
+            if input.is_empty() {
+                input = Buffer::default();
+            }
         }
         let since = *idle_since.get_or_insert(now);
         if mux.is_spent() {

@@ -552,6 +552,53 @@ async fn a_client_that_opens_no_window_holds_nobody_up_and_is_cut_off() {
 }
 
 #[tokio::test]
+async fn heads_need_no_window() {
+    let reply = [b"HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n", &[b'x'; 200_000][..]].concat();
+    let origin = Origin::answering("one", &reply).await;
+    let proxy = before(&[&origin]).await;
+    let mut raw = Raw::connect(proxy.address).await;
+    // All of the connection's window is used up by answers that nobody takes.
+    for i in 0..4 {
+        raw.ask(2 * i + 1, &GOOD).await;
+    }
+    let mut got = 0;
+    while got < 65_535 {
+        got += raw.next_of(DATA).await.unwrap().payload.len();
+    }
+    let head = [&[(":method", "HEAD")], &GOOD[1..]].concat();
+    raw.ask(9, &head).await;
+    assert_eq!(raw.status(9).await, Some(200));
+    // And with a window, everybody gets all, whoever was first.
+    raw.send(frame(WINDOW_UPDATE, 0, 0, &[0, 32, 0, 0])).await;
+    raw.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 16, 0, 0])).await;
+    while got < 800_000 {
+        got += raw.next_of(DATA).await.unwrap().payload.len();
+    }
+}
+
+#[tokio::test]
+async fn a_smaller_table_is_acknowledged_in_the_next_head() {
+    let origin = Origin::named("one").await;
+    let proxy = before(&[&origin]).await;
+    let mut raw = Raw::connect(proxy.address).await;
+    raw.send(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])).await;
+    for (stream, first) in [(1, 0x20), (3, 0x88)] {
+        raw.ask(stream, &GOOD).await;
+        assert_eq!(raw.next_of(HEADERS).await.unwrap().payload[0], first);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_head_has_no_body_where_a_head_was_asked_for() {
+    let origin = Origin::named("one").await;
+    let proxy = before(&[&origin]).await;
+    let mut client = connect(proxy.address).await;
+    let long = Request::head(format!("http://a.example/{}", "x".repeat(17_000))).body(()).unwrap();
+    let answer = ask(&mut client, long).await.unwrap();
+    assert_eq!((answer.status, answer.body.len()), (414, 0));
+}
+
+#[tokio::test]
 async fn a_stream_that_is_given_up_ends_at_the_backend_too() {
     let (told, mut hung_up) = tokio::sync::mpsc::channel(1);
     let origin = Origin::with("one", move |mut peer| {

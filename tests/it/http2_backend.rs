@@ -389,6 +389,81 @@ async fn an_answer_that_breaks_the_rules_is_no_answer() {
     }
 }
 
+/// A backend that says this to the first request, and closes.
+async fn says(frames: Vec<u8>) -> super::support::Origin {
+    super::support::Origin::with("one", move |mut peer| {
+        let frames = frames.clone();
+        async move {
+            use tokio::io::AsyncWriteExt;
+            // Preface and settings, and the first request, whatever they are.
+            peer.until_bytes(100).await;
+            peer.stream.write_all(&[frame(4, 0, 0, &[]), frames].concat()).await.unwrap();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_has_come_whole_counts_though_the_connection_is_gone() {
+    let head = section(&[(":status", "200"), ("content-length", "5")]);
+    let goaway = frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
+    let origin = says([frame(1, 4, 1, &head), frame(0, 1, 1, b"hello"), goaway].concat()).await;
+    let config = text(&[], "attempts = 1", "kind = \"off\"")
+        .replace("backends = []", &format!("backends = [\"{}\"]", origin.address));
+    let proxy = Proxy::start(&config).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.text()), (200, "hello"));
+}
+
+#[tokio::test]
+async fn payload_before_a_head_is_no_answer() {
+    let origin = says(frame(0, 1, 1, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
+    let config = text(&[], "attempts = 1", "kind = \"off\"")
+        .replace("backends = []", &format!("backends = [\"{}\"]", origin.address));
+    let proxy = Proxy::start(&config).await;
+    assert_eq!(get(proxy.address, "/", "").await.status, 502);
+    proxy.counts("ringway_refusals_total", &["reason=\"backend_protocol\""], 1.0).await;
+}
+
+#[tokio::test]
+async fn a_download_that_is_given_up_leaves_the_connection_to_others() {
+    let backend = Backend::with(|request, _, mut respond| async move {
+        let size = if request.uri().path() == "/long" { 50_000_000 } else { 10 };
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        let mut rest = Bytes::from(vec![b'x'; size]);
+        while !rest.is_empty() {
+            send.reserve_capacity(rest.len());
+            let Some(Ok(n)) = std::future::poll_fn(|cx| send.poll_capacity(cx)).await else { return };
+            send.send_data(rest.split_to(n), rest.is_empty()).unwrap();
+        }
+    })
+    .await;
+    let proxy = before(&backend, "").await;
+    for i in 0..30 {
+        let mut client = Client::connect(proxy.address).await;
+        client.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        soon("some of it", client.exactly(100_000 + 7777 * i)).await.unwrap();
+        drop(client);
+        proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
+        assert_eq!(get(proxy.address, "/short", "").await.body, b"xxxxxxxxxx", "{i}");
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_resets_streams_keeps_its_connection() {
+    let backend =
+        Backend::with(|_, _, mut respond| async move { respond.send_reset(h2::Reason::INTERNAL_ERROR) })
+            .await;
+    let proxy = before(&backend, "attempts = 1").await;
+    for _ in 0..20 {
+        assert_eq!(get(proxy.address, "/", "").await.status, 502);
+    }
+    assert_eq!((backend.connections(), backend.seen().len()), (1, 20));
+}
+
 #[tokio::test]
 async fn grpc_health_checks_are_asked_and_understood() {
     for (status, standing, wanted) in [("0", 1_u8, true), ("0", 2, false), ("5", 1, false), ("12", 0, false)]
