@@ -49,7 +49,7 @@ pub(super) struct State {
     pub(super) highest: u32,
     /// Streams that the peer lets us have open.
     pub(super) peer_streams: u32,
-    pub(super) arrivals: VecDeque<(u32, Result<Box<RequestHead>, (HeadError, bool)>, Instant)>,
+    pub(super) arrivals: VecDeque<(u32, HeadOr, Instant)>,
     #[expect(
         clippy::vec_box,
         reason = "taken and given back for every request: a pointer, not the head, is moved"
@@ -76,6 +76,9 @@ pub(super) struct State {
     /// Streams that were refused or taken away.
     pub(super) resets: u64,
 }
+
+/// A request's head; or why it is refused, and whether it asks for a head alone.
+pub(super) type HeadOr = Result<Box<RequestHead>, (HeadError, bool)>;
 
 /// A field section of which not all has come.
 #[derive(Debug)]
