@@ -94,6 +94,9 @@ pub(super) fn settings(
         return Ok(());
     }
     state.has_settings = true;
+    if let Some(waiter) = state.settings_waiter.take() {
+        waiter.wake();
+    }
     for setting in payload.chunks_exact(6) {
         let name = u16::from_be_bytes([setting[0], setting[1]]);
         let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);

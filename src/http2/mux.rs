@@ -3,7 +3,13 @@
 //! Owns the order in which streams may write when they can't all: each a frame in turn. Owned itself by the task that carries the bytes,
 //! with which it talks through [`Mux::receive`], [`Mux::take_output`] and a waker.
 
-use std::{cell::RefCell, collections::VecDeque, net::SocketAddr, rc::Rc, task::Waker};
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    net::SocketAddr,
+    rc::Rc,
+    task::{Poll, Waker},
+};
 
 use super::{
     Arrival, ErrorCode, Stream,
@@ -88,10 +94,10 @@ impl Mux {
                 patience: Patience::default(),
                 has_begun: !is_server,
                 has_settings: false,
+                settings_waiter: None,
                 send_window: DEFAULT_WINDOW,
                 recv_window: connection_window,
                 recv_owed: 0,
-                recv_step: (connection_window / 2) as u32,
                 peer_window: DEFAULT_WINDOW,
                 streams: Vec::new(),
                 highest: 0,
@@ -144,10 +150,24 @@ impl Mux {
         Some(Stream::new(self.clone(), id))
     }
 
+    /// Waits until the peer has said what it allows. `false`: the connection is gone.
+    pub async fn ready(&self) -> bool {
+        std::future::poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            if state.has_settings || state.is_over {
+                return Poll::Ready(!state.is_over);
+            }
+            state.settings_waiter = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Whether no further stream can be opened, ever.
     pub fn is_spent(&self) -> bool {
         let state = self.state.borrow();
-        state.is_over || state.is_retired || state.peer_leaves || state.highest >= LAST_STREAM
+        let admits_none = state.has_settings && state.peer_streams == 0;
+        state.is_over || state.is_retired || state.peer_leaves || admits_none || state.highest >= LAST_STREAM
     }
 
     /// The next request, if one has come.
@@ -255,7 +275,8 @@ impl Mux {
     pub fn leave(&self, code: ErrorCode) {
         let mut state = self.state.borrow_mut();
         if !matches!(state.leaving, Some(Some(_))) {
-            let last = state.highest;
+            // Of the streams that the peer has opened.
+            let last = if state.is_server { state.highest } else { 0 };
             state.leaving = Some(Some(last));
             write_goaway(&mut state.out, last, code);
         }
@@ -267,6 +288,9 @@ impl Mux {
         state.is_over = true;
         state.arrivals.clear();
         state.waiting.clear();
+        if let Some(waiter) = state.settings_waiter.take() {
+            waiter.wake();
+        }
         let is_server = state.is_server;
         for (_, one) in &mut state.streams {
             // An answer that has come whole can still be read.

@@ -60,8 +60,8 @@ impl Patience {
     }
 
     /// A frame of payload has left. The peer may say that it took it; some measure the way with a `PING` each time (gRPC).
-    pub(super) fn payload_left(&mut self) {
-        self.window_updates.add(4.0);
+    pub(super) fn payload_left(&mut self, bytes: usize) {
+        self.window_updates.add(4.0 + bytes as f64 / 512.0);
         self.pings.add(1.0);
     }
 
@@ -128,7 +128,7 @@ mod tests {
             patience.try_one(Http2Fault::WindowUpdates, now).unwrap();
         }
         assert!(patience.try_one(Http2Fault::WindowUpdates, now).is_err());
-        patience.payload_left();
+        patience.payload_left(100);
         patience.try_one(Http2Fault::WindowUpdates, now).unwrap();
     }
 }

@@ -84,6 +84,9 @@ impl Mux {
             kind::PRIORITY if payload.len() != 5 => {
                 fault_of_stream(state, head.stream, ErrorCode::FrameSize, now)
             }
+            kind::PRIORITY if read_u31(payload) == head.stream && head.stream > state.highest => {
+                Err(broken("a stream that depends on itself"))
+            }
             kind::PRIORITY if read_u31(payload) == head.stream => {
                 fault_of_stream(state, head.stream, ErrorCode::Protocol, now)
             }
@@ -172,14 +175,13 @@ impl Mux {
         }
         // Padding is read as soon as it comes.
         let padding = whole as u32 - payload.len() as u32;
-        one.recv_owed += padding;
         one.input.extend_from_slice(payload);
         one.has_ended = ends;
         if let Some(reader) = one.reader.take() {
             reader.wake();
         }
         if padding > 0 {
-            state.took(padding);
+            state.took_of(head.stream, padding);
         }
         Ok(())
     }
@@ -217,8 +219,8 @@ impl Mux {
             return Err(broken("a continuation of nothing"));
         };
         block.frames += 1;
-        // Compressed, a section that is within bounds is hardly ever larger than as text.
-        let most = self.limits.head_bytes + MAX_PAYLOAD;
+        // Compressed, a section that is within bounds is hardly ever larger than as text. One that is not much larger is refused alone.
+        let most = self.limits.head_bytes + 8 * MAX_PAYLOAD;
         let frames = HTTP2_CONTINUATIONS + (most / MAX_PAYLOAD) as u32;
         if block.frames > frames || block.bytes.len() + payload.len() > most {
             let why = "a field section in too many pieces, or too long";

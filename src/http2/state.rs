@@ -35,12 +35,12 @@ pub(super) struct State {
     /// The peer has said what it must say first.
     pub(super) has_begun: bool,
     pub(super) has_settings: bool,
+    /// Who waits for that.
+    pub(super) settings_waiter: Option<Waker>,
     pub(super) send_window: i64,
     pub(super) recv_window: i64,
     /// Bytes that were taken and for which the peer has no new window yet.
     pub(super) recv_owed: u32,
-    /// So many that it is told: half the window, so that few frames say so.
-    pub(super) recv_step: u32,
     /// The window that new streams begin with for us.
     pub(super) peer_window: i64,
     /// Open streams, in the order of their numbers.
@@ -270,12 +270,26 @@ impl State {
     /// Bytes of payload were taken: the peer may send as many more on the connection.
     pub(super) fn took(&mut self, n: u32) {
         self.recv_owed += n;
-        if self.recv_owed >= self.recv_step {
+        if is_due(self.recv_owed, self.recv_window) {
             let owed = std::mem::take(&mut self.recv_owed);
             self.recv_window += i64::from(owed);
             write_number(&mut self.out, kind::WINDOW_UPDATE, 0, owed);
             self.wake_driver();
         }
+    }
+
+    /// The same for those of one stream.
+    pub(super) fn took_of(&mut self, id: u32, n: u32) {
+        if let Some(one) = self.find(id).filter(|one| !one.has_ended && !one.is_reset) {
+            one.recv_owed += n;
+            if is_due(one.recv_owed, one.recv_window) {
+                let owed = std::mem::take(&mut one.recv_owed);
+                one.recv_window += i64::from(owed);
+                write_number(&mut self.out, kind::WINDOW_UPDATE, id, owed);
+                self.wake_driver();
+            }
+        }
+        self.took(n);
     }
 
     pub(super) fn wake_driver(&mut self) {
@@ -331,4 +345,10 @@ impl State {
             self.granted += 1;
         }
     }
+}
+
+/// Whether the peer is told that `owed` more bytes may come: when that makes its window half as large again. So few frames say so, and
+/// still those who are not held up go on, however much others hold.
+fn is_due(owed: u32, window: i64) -> bool {
+    owed > 0 && i64::from(owed) * 2 >= window
 }

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     ErrorCode, Mux,
-    frame::{FrameHead, HEAD, MAX_PAYLOAD, flag, kind, write_head, write_headers, write_number},
+    frame::{FrameHead, HEAD, MAX_PAYLOAD, flag, kind, write_head, write_headers},
     state::{One, State},
 };
 use crate::{http1::write_chunk_size, limits::HTTP2_OUTPUT_BYTES};
@@ -155,16 +155,7 @@ impl Stream {
             return Poll::Pending;
         }
         if taken > 0 {
-            one.recv_owed += taken as u32;
-            // By half the window, so that few frames say so.
-            let owed = one.recv_owed;
-            if owed >= self.mux.limits.stream_window / 2 && !one.has_ended {
-                one.recv_owed = 0;
-                one.recv_window += i64::from(owed);
-                write_number(&mut state.out, kind::WINDOW_UPDATE, self.id, owed);
-                state.wake_driver();
-            }
-            state.took(taken as u32);
+            state.took_of(self.id, taken as u32);
         }
         Poll::Ready(Ok(read))
     }
@@ -264,7 +255,7 @@ impl Stream {
         }
         write_head(&mut state.out, n, kind::DATA, if is_last { flag::END_STREAM } else { 0 }, self.id);
         state.out.extend_from_slice(&bytes[..n]);
-        state.patience.payload_left();
+        state.patience.payload_left(n);
         state.end_turn(self.id);
         Poll::Ready(Ok(n))
     }

@@ -176,7 +176,11 @@ impl Attempt<'_> {
             return Ok((connection, now));
         }
         let shared = upstreams.share(backend, &self.plan.reuse, connection, is_for_head);
-        Ok((shared.ok_or(AttemptEnd::ConnectFailed)?, now))
+        match timer.within(limit, shared).await {
+            Some(Some(connection)) => Ok((connection, now)),
+            Some(None) => Err(AttemptEnd::ConnectFailed),
+            None => Err(AttemptEnd::ConnectTimeout),
+        }
     }
 
     async fn open(&self, timer: &mut Deadline, begun: Instant) -> Result<(Connection, Instant), AttemptEnd> {

@@ -108,7 +108,7 @@ impl Upstreams {
     }
 
     /// Shares a new connection, and gives a stream on it.
-    pub fn share(
+    pub async fn share(
         &self,
         backend: &Arc<Backend>,
         policy: &ReusePolicy,
@@ -117,7 +117,7 @@ impl Upstreams {
     ) -> Option<Connection> {
         let Connection { stream, address, born, .. } = connection;
         let to = address.clone();
-        let stream = self.shared.add(self.worker, backend, policy, (stream, address), is_for_head)?;
+        let stream = self.shared.add(self.worker, backend, policy, (stream, address), is_for_head).await?;
         Some(Connection::new(stream, to, born))
     }
 

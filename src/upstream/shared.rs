@@ -126,8 +126,9 @@ impl Shared {
         self.with(backend, |of| of.is_alone = !is_shared);
     }
 
-    /// Takes a new connection in, and opens its first stream.
-    pub(super) fn add(
+    /// Takes a new connection in, and opens its first stream once the backend has said how many it allows. `None`: none, or the
+    /// connection is gone.
+    pub(super) async fn add(
         &self,
         worker: usize,
         backend: &Arc<Backend>,
@@ -143,15 +144,15 @@ impl Shared {
             head_bytes: ANSWER_HEAD_BYTES / 2,
             head_fields: HEADERS_MAX,
         });
-        let trunk = Rc::new(Trunk {
-            mux: mux.clone(),
-            address,
-            is_retired: Cell::new(false),
-            has_served: Cell::new(true),
-        });
+        let (is_retired, has_served) = (Cell::new(false), Cell::new(true));
+        let trunk = Rc::new(Trunk { mux: mux.clone(), address, is_retired, has_served });
+        tokio::task::spawn_local(carry(worker, backend.clone(), policy.clone(), trunk.clone(), stream));
+        // Whoever stops waiting leaves a connection that nobody knows of: it ends as idle ones do.
+        if !mux.ready().await {
+            return None;
+        }
         let first = mux.open(is_for_head)?;
-        self.with(backend, |of| of.trunks.push(trunk.clone()));
-        tokio::task::spawn_local(carry(worker, backend.clone(), policy.clone(), trunk, stream));
+        self.with(backend, |of| of.trunks.push(trunk));
         Some(Stream::Multiplexed(first))
     }
 }

@@ -314,12 +314,14 @@ async fn a_slow_client_holds_up_no_other() {
     .await;
     let proxy = before(&backend, "").await;
     let mut slow = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..90 {
         let mut client = Client::connect(proxy.address).await;
         client.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n").await;
         slow.push(client);
     }
-    eventually("all have been asked for", || backend.seen().len() == 20).await;
+    eventually("all have been asked for", || backend.seen().len() == 90).await;
+    // One more that is long and fast, through what the others leave.
+    assert_eq!(get(proxy.address, "/long", "").await.body.len(), 10_000_000);
     for _ in 0..20 {
         assert_eq!(get(proxy.address, "/short", "").await.body.len(), 10);
     }
@@ -370,22 +372,12 @@ async fn an_answer_that_breaks_the_rules_is_no_answer() {
         ("two lengths", section(&[(":status", "200"), ("content-length", "1"), ("content-length", "1")])),
     ];
     for (what, head) in cases {
-        let origin = super::support::Origin::with("one", move |mut peer| {
-            let head = head.clone();
-            async move {
-                use tokio::io::AsyncWriteExt;
-                // Preface and settings, and the first request, whatever they are.
-                peer.until_bytes(60).await;
-                let answer = [frame(4, 0, 0, &[]), frame(1, 4, 1, &head), frame(0, 1, 1, b"x")].concat();
-                peer.stream.write_all(&answer).await.unwrap();
-                let _ = peer.until_bytes(1_000_000).await;
-            }
-        })
-        .await;
+        let origin = says([frame(1, 4, 1, &head), frame(0, 1, 1, b"x")].concat()).await;
         let config = text(&[], "attempts = 1", "kind = \"off\"")
             .replace("backends = []", &format!("backends = [\"{}\"]", origin.address));
         let proxy = Proxy::start(&config).await;
         assert_eq!(get(proxy.address, "/", "").await.status, 502, "{what}");
+        proxy.counts("ringway_attempts_total", &["result=\"protocol\""], 1.0).await;
     }
 }
 
@@ -395,9 +387,11 @@ async fn says(frames: Vec<u8>) -> super::support::Origin {
         let frames = frames.clone();
         async move {
             use tokio::io::AsyncWriteExt;
-            // Preface and settings, and the first request, whatever they are.
-            peer.until_bytes(100).await;
-            peer.stream.write_all(&[frame(4, 0, 0, &[]), frames].concat()).await.unwrap();
+            // The proxy's preface and settings, and then the first request, whatever they are.
+            peer.stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+            let before = peer.until_bytes(88).await;
+            peer.until_bytes(before + 50).await;
+            peer.stream.write_all(&frames).await.unwrap();
         }
     })
     .await
@@ -424,7 +418,7 @@ async fn payload_before_a_head_is_no_answer() {
         .replace("backends = []", &format!("backends = [\"{}\"]", origin.address));
     let proxy = Proxy::start(&config).await;
     assert_eq!(get(proxy.address, "/", "").await.status, 502);
-    proxy.counts("ringway_refusals_total", &["reason=\"backend_protocol\""], 1.0).await;
+    proxy.counts("ringway_attempts_total", &["result=\"protocol\""], 1.0).await;
 }
 
 #[tokio::test]
