@@ -146,6 +146,7 @@ impl Mux {
         state.highest = id;
         let one = One { is_for_head, ..One::new(state.peer_window, i64::from(self.limits.stream_window)) };
         state.open(id, one);
+        state.patience.stream_opened();
         drop(state);
         Some(Stream::new(self.clone(), id))
     }

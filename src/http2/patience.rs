@@ -65,9 +65,10 @@ impl Patience {
         self.pings.add(1.0);
     }
 
-    /// A stream was opened, for which the peer may open a window.
+    /// A stream was opened, for which the peer may open a window, and measure the way.
     pub(super) fn stream_opened(&mut self) {
         self.window_updates.add(4.0);
+        self.pings.add(2.0);
     }
 }
 

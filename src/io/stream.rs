@@ -119,6 +119,21 @@ impl Stream {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether the other end has closed it, asked of the kernel. Bytes that wait do not hide that there is no end yet.
+    pub fn has_ended(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Secure(stream) => stream.look(|socket, _| SockRef::from(socket).peek(&mut byte)),
+            Stream::Multiplexed(_) => return false,
+        };
+        match peeked {
+            Ok(n) => n == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Takes it out of this thread's runtime.
     ///
     /// # Errors

@@ -155,8 +155,9 @@ impl Attempt<'_> {
         let mut is_fresh = self.fresh;
         let _opening = loop {
             if !is_fresh {
-                let stream = upstreams.take_stream(backend, addresses, is_for_head, begun);
-                let kept = || upstreams.take(backend, addresses, Care::Full, begun);
+                let care = if self.head.method.is_idempotent() { Care::Usual } else { Care::Full };
+                let stream = upstreams.take_stream(backend, addresses, care, is_for_head, begun);
+                let kept = || upstreams.take(backend, addresses, care, begun);
                 if let Some(connection) = stream.or_else(kept) {
                     return Ok((connection, Instant::now()));
                 }

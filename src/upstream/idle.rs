@@ -87,10 +87,11 @@ impl Upstreams {
         &self,
         backend: &Backend,
         addresses: &[Endpoint],
+        care: Care,
         is_for_head: bool,
         now: Instant,
     ) -> Option<Connection> {
-        let (stream, address, reused) = self.shared.take(backend, addresses, is_for_head)?;
+        let (stream, address, reused) = self.shared.take(backend, addresses, care, is_for_head)?;
         if reused {
             backend.cells(self.worker).reused.bump();
         }

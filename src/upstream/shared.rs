@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use super::{ReusePolicy, idle::count};
+use super::{Care, ReusePolicy, idle::count};
 use crate::{
     endpoint::Endpoint,
     fleet::Backend,
@@ -42,6 +42,7 @@ struct OfBackend {
 #[derive(Debug)]
 struct Trunk {
     mux: Rc<Mux>,
+    stream: RefCell<Stream>,
     address: Endpoint,
     /// It takes no further stream.
     is_retired: Cell<bool>,
@@ -80,12 +81,15 @@ impl Shared {
         &self,
         backend: &Backend,
         addresses: &[Endpoint],
+        care: Care,
         is_for_head: bool,
     ) -> Option<(Stream, Endpoint, bool)> {
         self.with(backend, |of| {
             of.trunks.retain(|trunk| !trunk.mux.is_spent());
             of.trunks.iter().filter(|trunk| !trunk.is_retired.get()).find_map(|trunk| {
-                if !addresses.contains(&trunk.address) {
+                // Not where a request that can't be repeated would meet a backend that is gone.
+                let is_gone = care == Care::Full && trunk.stream.borrow().has_ended();
+                if is_gone || !addresses.contains(&trunk.address) {
                     trunk.is_retired.set(true);
                     trunk.mux.wake();
                     return None;
@@ -145,8 +149,9 @@ impl Shared {
             head_fields: HEADERS_MAX,
         });
         let (is_retired, has_served) = (Cell::new(false), Cell::new(true));
-        let trunk = Rc::new(Trunk { mux: mux.clone(), address, is_retired, has_served });
-        tokio::task::spawn_local(carry(worker, backend.clone(), policy.clone(), trunk.clone(), stream));
+        let stream = RefCell::new(stream);
+        let trunk = Rc::new(Trunk { mux: mux.clone(), stream, address, is_retired, has_served });
+        tokio::task::spawn_local(carry(worker, backend.clone(), policy.clone(), trunk.clone()));
         // Whoever stops waiting leaves a connection that nobody knows of: it ends as idle ones do.
         if !mux.ready().await {
             return None;
@@ -158,13 +163,7 @@ impl Shared {
 }
 
 /// Carries a connection's bytes until it has come to its end.
-async fn carry(
-    worker: usize,
-    backend: Arc<Backend>,
-    policy: ReusePolicy,
-    trunk: Rc<Trunk>,
-    mut stream: Stream,
-) {
+async fn carry(worker: usize, backend: Arc<Backend>, policy: ReusePolicy, trunk: Rc<Trunk>) {
     let mux = &trunk.mux;
     let mut carrier = Carrier::new(mux.clone());
     let (mut input, mut timer) = (Buffer::default(), Deadline::default());
@@ -172,7 +171,7 @@ async fn carry(
     let mut idle_since = None;
     let mut code = ErrorCode::NoError;
     let reason = std::future::poll_fn(|cx| {
-        match carrier.run(cx, &mut stream, &mut input, &mut |_| {}) {
+        match carrier.run(cx, &mut trunk.stream.borrow_mut(), &mut input, &mut |_| {}) {
             Ok(()) => {}
             Err(Stopped::Gone) if mux.open_streams() == 0 => return Poll::Ready(Closed::ByBackend),
             Err(Stopped::Gone) => return Poll::Ready(Closed::Aborted),
@@ -224,6 +223,7 @@ async fn carry(
     mux.leave(code);
     mux.end();
     // The last words, as far as they are taken at once.
-    let _ = std::future::poll_fn(|cx| Poll::Ready(carrier.poll_write(cx, &mut stream))).await;
+    let _ =
+        std::future::poll_fn(|cx| Poll::Ready(carrier.poll_write(cx, &mut trunk.stream.borrow_mut()))).await;
     count(backend.cells(worker), reason);
 }
