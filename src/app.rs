@@ -18,6 +18,7 @@ use crate::{
     control::{Control, WatchPolicy, probe::ProbeKind},
     endpoint::Endpoint,
     fleet::{self, Fleet, Thresholds, View},
+    privileges::{self, PrivilegeError, become_user},
     proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
     server::{Admission, Doorway, Entrance, Listener, ListenerPolicy, Phase, ServerPolicy, Worker},
     tally::{ListenerCells, WorkerCells},
@@ -74,6 +75,9 @@ pub enum StartError {
         /// What is wrong.
         problem: TlsProblem,
     },
+    /// The process can't give up what it should.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The access log can't be opened.
     #[error("can't open the access log {file}: {error}")]
     AccessLog {
@@ -141,6 +145,10 @@ impl Running {
         let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
         let access = config.access_log.as_ref().map(AccessLog::open).transpose();
         let (access_log, access_writer) = access.map_err(|error| no_access_log(&config, error))?.unzip();
+        if let Some(user) = &config.server.user {
+            become_user(user)?;
+        }
+        tracing::info!(has = privileges::left(), "privileges");
         let watch_policies: Vec<_> = config.pools.iter().zip(&approaches).map(watch_policy).collect();
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);

@@ -39,6 +39,7 @@
 //! | [`control`] | the task around the fleet; probes and look-ups |
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |
+//! | [`privileges`] | the change of user after everything is bound |
 //! | [`config`] | the TOML file and its errors |
 //! | [`app`] | assembly |
 //!
@@ -87,6 +88,7 @@ pub mod http2;
 pub mod io;
 pub mod limits;
 pub mod preface;
+pub mod privileges;
 pub mod proxy;
 pub mod ring;
 pub mod server;

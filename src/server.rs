@@ -85,6 +85,8 @@ pub struct Doorway {
 pub struct ServerPolicy {
     /// Worker threads. 0: one for each core.
     pub workers: usize,
+    /// Whom the process becomes once everything is bound. `None`: it stays who it is.
+    pub user: Option<String>,
     /// After the signal to stop: how long connections are still accepted while readiness says no.
     pub drain_delay: Duration,
     /// After that: how long requests may take to finish.

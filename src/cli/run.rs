@@ -35,6 +35,7 @@ pub(super) async fn serve(loaded: Loaded, started: impl FnOnce(&Running)) -> Res
             | StartError::Token { .. }
             | StartError::Tls { .. }
             | StartError::BackendTls { .. }
+            | StartError::Privileges { .. }
             | StartError::AccessLog { .. } => exit::CONFIG,
             _ => exit::FAILURE,
         };

@@ -247,13 +247,15 @@ fn field_changes(section: &mut Section<'_>, own: &'static [&'static str]) -> Fie
 fn server(section: &mut Section<'_>) -> ServerPolicy {
     let doc = "Threads that serve requests; 0 means one for each core.";
     let workers = section.key("workers", Integer::new(0, 1024), 0, doc).value;
+    let doc = "The user whom the process becomes once everything is bound and open, with that user's group alone; empty to stay who it is.";
+    let user = section.key("user", text::OrEmpty(text::token("a user")), None, doc).value;
     let doc = "After the signal to stop, how long connections are still accepted while `/readyz` already says no: time \
                for whoever balances in front to notice.";
     let drain_delay = section.key("drain_delay", measure::Time::any(), Duration::ZERO, doc).value;
     let doc = "After that, how long requests under way may take before they are cut off.";
     let drain_timeout =
         section.key("drain_timeout", measure::Time::any(), Duration::from_secs(30), doc).value;
-    ServerPolicy { workers, drain_delay, drain_timeout }
+    ServerPolicy { workers, user, drain_delay, drain_timeout }
 }
 
 fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {

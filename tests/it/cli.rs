@@ -164,3 +164,35 @@ async fn the_demo_works_as_it_prints() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[tokio::test]
+async fn what_root_was_needed_for_is_given_up() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("not root: nothing to give up");
+        return;
+    }
+    let text = |user: &str| {
+        format!(
+            "[server]\nuser = \"{user}\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+             [pools.p]\nbackends = [\"127.0.0.1:9\"]\n[pools.p.health]\nkind = \"off\"\n"
+        )
+    };
+    let running = Running::start(&text("nobody"));
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    for task in std::fs::read_dir(format!("/proc/{}/task", running.child.id())).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(field("Uid:"), vec![nobody.uid.to_string(); 4]);
+        assert_eq!(field("Gid:"), vec![nobody.gid.to_string(); 4]);
+        assert_eq!((field("Groups:"), field("CapEff:")), (vec![], vec!["0".repeat(16)]));
+    }
+    let directory = Directory::new();
+    let file = directory.file("ringway.toml", &text("ringway-nobody-has-this-name"));
+    let ended = super::support::process::run(&["run", "-c", file.to_str().unwrap()]);
+    assert_eq!(ended.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("there is no user \"ringway-nobody-has-this-name\""), "{said}");
+}
