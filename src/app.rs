@@ -26,7 +26,7 @@ use crate::{
         access::{AccessLog, AccessWriter},
         metrics::{Metrics, Sources},
     },
-    tls::{BackendTls, CertificateWatch, ListenerTls, TlsProblem},
+    tls::{AcmeClient, BackendTls, CertificateWatch, ListenerTls, TlsProblem},
     upstream::Approach,
 };
 
@@ -111,6 +111,7 @@ pub struct Running {
     control: Control,
     admin_thread: Option<Admin>,
     access_writer: Option<AccessWriter>,
+    acme: Option<AcmeClient>,
     certificate_watch: Option<CertificateWatch>,
 }
 
@@ -194,6 +195,7 @@ impl Running {
             token,
         };
         let admin_thread = bound.admin.map(|socket| Admin::start(socket, state)).transpose()?;
+        let acme = AcmeClient::start(with_names(&config, &tls))?;
         let certificate_watch = CertificateWatch::start(with_names(&config, &tls))?;
         let control = Control::start(fleet, watch_policies, view.clone(), proven_sender, phase_seen)?;
         Ok(Running {
@@ -209,6 +211,7 @@ impl Running {
             admin_thread,
             access_writer,
             certificate_watch,
+            acme,
         })
     }
 
@@ -242,6 +245,9 @@ impl Running {
         self.phase.send_replace(Phase::Stopping);
         self.workers.into_iter().for_each(Worker::join);
         self.control.join();
+        if let Some(acme) = self.acme {
+            acme.leave();
+        }
         if let Some(watch) = self.certificate_watch {
             watch.join();
         }

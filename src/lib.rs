@@ -35,7 +35,7 @@
 //! | [`proxy`] | the request path; start at [`proxy::exchange::exchange`] |
 //! | [`preface`] | the PROXY protocol, in and out. Pure |
 //! | [`server`] | listeners, workers, client connections |
-//! | [`tls`] | certificates: read, checked, chosen by name, replaced while the proxy runs |
+//! | [`tls`] | certificates: read, checked, asked for, chosen by name, replaced while the proxy runs |
 //! | [`control`] | the task around the fleet; probes and look-ups |
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |

@@ -69,6 +69,15 @@ pub const CERTIFICATE_FILE_BYTES: u64 = 1024 * 1024;
 /// How often the files of certificates are looked at. A change is taken in when two looks in a row see the same.
 pub const CERTIFICATE_LOOK: Duration = Duration::from_millis(250);
 
+/// How long one try for a certificate may take.
+pub const ACME_TRY: Duration = Duration::from_secs(300);
+
+/// The pause after a try that failed; it doubles with each further one, as authorities bound how often one may try.
+pub const ACME_RETRY: Duration = Duration::from_secs(10);
+
+/// And to that at most.
+pub const ACME_RETRY_MOST: Duration = Duration::from_secs(3600);
+
 /// TLS handshakes of one worker under way at one time; a further one pushes the oldest out. At a round trip of 100 ms, a flood of
 /// less than 10 000 a second for each worker pushes out nobody who answers.
 pub const HANDSHAKES: usize = 1024;

@@ -3,6 +3,11 @@
 //! Owns everything about certificates: reading, checking, choosing one by name, and taking in new ones while the proxy runs. The
 //! protocol is rustls's, its cryptography aws-lc's. Never touches a connection's bytes: that is [`crate::io`].
 
+#[cfg(feature = "acme")]
+mod acme;
+#[cfg(not(feature = "acme"))]
+#[path = "tls/no_acme.rs"]
+mod acme;
 mod backend;
 mod certificate;
 mod listener;
@@ -10,6 +15,7 @@ mod watch;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+pub use acme::{AcmeClient, PROOF, Proofs};
 pub use backend::{BackendTls, BackendTlsPolicy};
 pub use certificate::{Certificate, CertificateProblem, subject_of};
 pub use listener::{ListenerTls, TlsProblem};
@@ -78,6 +84,23 @@ pub struct TlsPolicy {
     pub client_ca: Option<PathBuf>,
     /// Time for a handshake.
     pub handshake_timeout: Duration,
+    /// Where the first certificate comes from by itself. `None`: from nowhere.
+    pub acme: Option<AcmePolicy>,
     /// Clients may agree on HTTP/2 in the handshake.
     pub offers_http2: bool,
+}
+
+/// An authority that is asked for a certificate (RFC 8555).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmePolicy {
+    /// The names that it is for.
+    pub names: Vec<String>,
+    /// Whom the authority may write to, as a URI.
+    pub contact: Option<String>,
+    /// The authority's directory.
+    pub directory: String,
+    /// Where account and certificate are kept.
+    pub folder: PathBuf,
+    /// Who has signed the authority's own certificate, as PEM. `None`: somebody whom the system trusts.
+    pub roots: Option<PathBuf>,
 }

@@ -21,7 +21,7 @@ use crate::{
     },
     server::{Http2, ListenerPolicy},
     telemetry::AccessLogPolicy,
-    tls::{ClientAuth, TlsPolicy},
+    tls::{AcmePolicy, ClientAuth, TlsPolicy},
 };
 
 mod pool;
@@ -112,8 +112,11 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
 }
 
 fn tls(tls: Tls, http2: Http2) -> TlsPolicy {
+    let acme = tls.acme.and_then(|acme| acme.policy);
+    let own = acme.as_ref().map(AcmePolicy::certificate);
     TlsPolicy {
-        certificates: tls.certificates,
+        certificates: own.into_iter().chain(tls.certificates).collect(),
+        acme,
         min_version: tls.min_version,
         client_auth: tls.client_auth.value,
         client_ca: tls.client_ca.value,

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::{
     kind::{
         Choice, Flag, Integer, Kind,
-        list::{HeaderName, Headers, List, OWN_REQUEST_HEADERS, OWN_RESPONSE_HEADERS},
+        list::{HeaderName, Headers, List, NonEmpty, OWN_REQUEST_HEADERS, OWN_RESPONSE_HEADERS},
         measure, text,
     },
     section::{Located, Section, Shape},
@@ -20,7 +20,7 @@ use crate::{
     proxy::{client::ForwardingHeaders, rewrite::FieldChanges, route::HostPattern},
     server::{ClientPolicy, Http2, ServerPolicy},
     telemetry::{AccessFormat, KeyInLog, LogFormat, LogPolicy},
-    tls::{CertificateFiles, ClientAuth, MinVersion},
+    tls::{AcmePolicy, CertificateFiles, ClientAuth, MinVersion},
 };
 
 mod pool;
@@ -64,8 +64,14 @@ pub(super) struct Tls {
     pub(super) client_auth: Located<ClientAuth>,
     pub(super) client_ca: Located<Option<PathBuf>>,
     pub(super) handshake_timeout: Duration,
+    pub(super) acme: Option<Acme>,
     /// The whole table.
     pub(super) at: Option<super::finding::Span>,
+}
+
+pub(super) struct Acme {
+    /// `None` if it is wrong.
+    pub(super) policy: Option<AcmePolicy>,
 }
 
 pub(super) struct Route {
@@ -175,8 +181,12 @@ fn tls(section: &mut Section<'_>) -> Tls {
     let doc = "The certificates: \"FILE\" with certificate and key in it, or { certificate, key }. Which one is shown follows from the \
                name that the client asks for; the first one is for all other names, and for clients that ask for none.";
     let example = "{ certificate = \"/etc/ringway/cert.pem\", key = \"/etc/ringway/key.pem\" }";
-    let found =
-        section.tables("certificates", Shape::Rows { short: "certificate", example }, doc, certificate);
+    let shape = Shape::Rows { short: "certificate", example };
+    // Those that an authority gives need no others beside them.
+    let found = match section.has("acme") && !section.has("certificates") {
+        true => None,
+        false => section.tables("certificates", shape, doc, certificate),
+    };
     let doc = "The oldest version of TLS that is spoken.";
     let kind = Choice(&[MinVersion::Tls12, MinVersion::Tls13]);
     let min_version = section.key("min_version", kind, MinVersion::Tls12, doc).value;
@@ -188,8 +198,33 @@ fn tls(section: &mut Section<'_>) -> Tls {
     let doc = "How long a handshake may take.";
     let kind = measure::Time::above_zero("no handshake could end");
     let handshake_timeout = section.key("handshake_timeout", kind, Duration::from_secs(10), doc).value;
+    let doc = "The first certificate is asked for, and renewed when a third of its time is left, by ACME (RFC 8555), with the proof tls-alpn-01: \
+               this listener must be what answers at port 443 of each name.";
+    let acme = section.optional_table("acme", doc, acme);
     let certificates = found.map_or(vec![], |listed| listed.items.into_iter().flatten().collect());
-    Tls { certificates, min_version, client_auth, client_ca, handshake_timeout, at: section.at() }
+    Tls { certificates, min_version, client_auth, client_ca, handshake_timeout, acme, at: section.at() }
+}
+
+fn acme(section: &mut Section<'_>) -> Acme {
+    let doc = "The names that the certificate is for.";
+    let names = section.required("names", NonEmpty::of(text::host_name(), "[\"example.org\"]"), doc);
+    let doc = "The folder in which the account and the certificate are kept. Ringway makes it, and is alone to read it.";
+    let folder = section.required("folder", text::file(), doc);
+    let doc = "Whom the authority may write to, as a URI; empty for nobody.";
+    let contact = section.key("contact", text::OrEmpty(text::plain("a URI")), None, doc).value;
+    let doc = "The authority's directory.";
+    let default = "https://acme-v02.api.letsencrypt.org/directory".to_owned();
+    let directory = section.key("directory", text::plain("a URI"), default, doc).value;
+    let doc = "A PEM file with the certificates of those who sign the authority's own; empty for those that the system trusts.";
+    let roots = section.key("roots", text::OrEmpty(text::file()), None, doc).value;
+    let policy = names.zip(folder).map(|(names, folder)| AcmePolicy {
+        names: names.value,
+        contact,
+        directory,
+        folder: folder.value,
+        roots,
+    });
+    Acme { policy }
 }
 
 fn certificate(section: &mut Section<'_>) -> Option<CertificateFiles> {

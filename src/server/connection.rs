@@ -4,14 +4,18 @@
 //! socket and a timer: no buffer, no head.
 
 use std::{
+    io,
     net::IpAddr,
     rc::Rc,
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsAcceptor;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 use super::{Http2, admission::Permit, multiplex, worker::House};
 use crate::{
@@ -25,7 +29,7 @@ use crate::{
         refuse::{Asked, write_bounded, write_refusal},
     },
     tally::{HandshakeEnd, Refusal, Rejected},
-    tls::{ListenerTls, subject_of},
+    tls::{ListenerTls, PROOF, Proofs, subject_of},
 };
 
 /// Serves a connection to its end.
@@ -204,7 +208,14 @@ async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
 async fn handshake(house: &House, stream: Stream, peer: IpAddr, tls: &ListenerTls) -> Option<Stream> {
     let Stream::Tcp(stream) = stream else { return None };
     let place = house.handshakes.enter();
-    let shake = tokio::time::timeout(tls.handshake_timeout(), TlsAcceptor::from(tls.config()).accept(stream));
+    let shake = async {
+        match tls.proofs() {
+            None => TlsAcceptor::from(tls.config()).accept(stream).await,
+            // On the heap: few listeners have an authority.
+            Some(proofs) => Box::pin(shake_or_prove(stream, tls, proofs)).await,
+        }
+    };
+    let shake = tokio::time::timeout(tls.handshake_timeout(), shake);
     let shaken = tokio::select! {
         shaken = shake => shaken,
         () = place.lost() => {
@@ -227,6 +238,22 @@ async fn handshake(house: &House, stream: Stream, peer: IpAddr, tls: &ListenerTl
             None
         }
     }
+}
+
+/// A handshake with a client, or one that proves a name to an authority and carries nothing after that.
+async fn shake_or_prove(
+    stream: TcpStream,
+    tls: &ListenerTls,
+    proofs: &Proofs,
+) -> io::Result<TlsStream<TcpStream>> {
+    let start = LazyConfigAcceptor::new(Default::default(), stream).await?;
+    let proves = start.client_hello().alpn().into_iter().flatten().any(|protocol| protocol == PROOF);
+    let mut session = start.into_stream(if proves { proofs.config() } else { tls.config() }).await?;
+    if proves {
+        session.shutdown().await?;
+        return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a name was proved"));
+    }
+    Ok(session)
 }
 
 /// Reads what the connection is ready for. `Some(false)`: its end. `None`: nothing, because the runtime takes a new connection for

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::{
-    Certificate, CertificateProblem, ClientAuth, MinVersion, TlsPolicy,
+    AcmePolicy, Certificate, CertificateProblem, ClientAuth, MinVersion, Proofs, TlsPolicy,
     certificate::read_certificates,
     watch::{Stamp, stamp},
 };
@@ -44,6 +44,7 @@ pub enum TlsProblem {
 #[derive(Debug)]
 pub struct ListenerTls {
     policy: TlsPolicy,
+    proofs: Option<Proofs>,
     provider: Arc<CryptoProvider>,
     tickets: Arc<dyn ProducesTickets>,
     now: ArcSwap<InForce>,
@@ -67,6 +68,13 @@ struct InForce {
 impl ListenerTls {
     /// All that is wrong with the files, certificates whose time is not now included.
     pub fn problems(policy: &TlsPolicy) -> Vec<TlsProblem> {
+        // What an authority is still to be asked for is not there yet.
+        if let Some(acme) = policy.acme.as_ref().filter(|acme| !acme.file().exists()) {
+            let mut rest = policy.clone();
+            rest.certificates.retain(|files| files.certificate != acme.file());
+            rest.acme = None;
+            return ListenerTls::problems(&rest);
+        }
         let (provider, now) = (Arc::new(aws_lc_rs::default_provider()), SystemTime::now());
         let of_one = |files| match Certificate::load(files, &provider) {
             Ok(certificate) => certificate.untimely(now),
@@ -90,6 +98,13 @@ impl ListenerTls {
     /// The first thing that is wrong with one of them.
     pub fn load(policy: TlsPolicy) -> Result<ListenerTls, TlsProblem> {
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let proofs = match &policy.acme {
+            Some(acme) => {
+                acme.prepare()?;
+                Some(Proofs::new(provider.clone()).map_err(settings)?)
+            }
+            None => None,
+        };
         let tickets = aws_lc_rs::Ticketer::new().map_err(settings)?;
         let first_stamps = files(&policy).iter().map(stamp).collect();
         let served_anyway = |certificate: &Certificate| {
@@ -101,6 +116,7 @@ impl ListenerTls {
         let now = ArcSwap::from_pointee(in_force(&policy, &provider, &tickets, served_anyway)?);
         Ok(ListenerTls {
             policy,
+            proofs,
             provider,
             tickets,
             now,
@@ -126,6 +142,16 @@ impl ListenerTls {
         self.now.store(Arc::new(new));
         self.reloads.fetch_add(1, Relaxed);
         Ok(())
+    }
+
+    /// The authority that it has a certificate from, and how names are proved to it.
+    pub(super) fn acme(&self) -> Option<(&AcmePolicy, &Proofs)> {
+        self.policy.acme.as_ref().zip(self.proofs.as_ref())
+    }
+
+    /// What proves names to an authority, if one is asked.
+    pub fn proofs(&self) -> Option<&Proofs> {
+        self.proofs.as_ref()
     }
 
     /// Counts changed files that were refused.

@@ -280,8 +280,10 @@ fn what_is_written_is_what_is_meant() {
     assert_eq!(listeners, wanted.map(|(name, address)| (name, address.to_owned())));
     assert_eq!(config.listeners[2].mode, 0o660);
     let tls = config.listeners[0].tls.as_ref().unwrap();
-    assert_eq!(tls.certificates[1].key, Path::new("/etc/ringway/b.pem"));
-    assert_eq!(tls.certificates[0].ocsp.as_deref(), Some(Path::new("/etc/ringway/a.ocsp")));
+    assert_eq!(tls.certificates[0].key, Path::new("/var/lib/ringway/acme/example.org.pem"));
+    assert_eq!(tls.acme.as_ref().unwrap().names, ["example.org", "www.example.org"]);
+    assert_eq!(tls.certificates[2].key, Path::new("/etc/ringway/b.pem"));
+    assert_eq!(tls.certificates[1].ocsp.as_deref(), Some(Path::new("/etc/ringway/a.ocsp")));
     assert!(config.listeners[1].tls.is_none());
     let routes: Vec<String> =
         config.routes.iter().map(|r| format!("{} {} {}", r.host, r.path_prefix, r.pool)).collect();

@@ -317,6 +317,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
             client_ca: None,
             handshake_timeout: std::time::Duration::from_secs(1),
             offers_http2: true,
+            acme: None,
         };
         ListenerTls::load(policy).map_err(|problem| problem.to_string())
     };

@@ -1,0 +1,69 @@
+//! In the place of `acme.rs` in a build without the feature `acme`: a configuration that asks for it is refused.
+//!
+//! Owns that refusal.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use rustls::{ServerConfig, crypto::CryptoProvider};
+
+use super::{AcmePolicy, CertificateFiles, ListenerTls, TlsProblem};
+
+/// The protocol of the handshake that proves a name (RFC 8737 section 6.2).
+pub const PROOF: &[u8] = b"acme-tls/1";
+
+impl AcmePolicy {
+    /// Where the certificate and its key would be kept.
+    pub fn file(&self) -> PathBuf {
+        self.folder.join("certificate.pem")
+    }
+
+    /// The certificate as a listener would have it.
+    pub fn certificate(&self) -> CertificateFiles {
+        CertificateFiles { certificate: self.file(), key: self.file(), ocsp: None }
+    }
+
+    /// Refuses.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn prepare(&self) -> Result<(), TlsProblem> {
+        Err(TlsProblem::Settings("this build has no ACME: build it with the feature `acme`".into()))
+    }
+}
+
+/// Never made.
+#[derive(Debug)]
+pub struct Proofs(Arc<ServerConfig>);
+
+impl Proofs {
+    pub(super) fn new(provider: Arc<CryptoProvider>) -> Result<Proofs, rustls::Error> {
+        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let none = Arc::new(rustls::server::ResolvesServerCertUsingSni::new());
+        Ok(Proofs(Arc::new(builder.with_no_client_auth().with_cert_resolver(none))))
+    }
+
+    /// What such a handshake would use.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.0.clone()
+    }
+}
+
+/// Never started.
+#[derive(Debug)]
+pub struct AcmeClient;
+
+impl AcmeClient {
+    /// Starts nothing.
+    ///
+    /// # Errors
+    /// There would be something to start.
+    pub fn start(listeners: Vec<(String, Arc<ListenerTls>)>) -> io::Result<Option<AcmeClient>> {
+        match listeners.iter().any(|(_, tls)| tls.acme().is_some()) {
+            true => Err(io::ErrorKind::Unsupported.into()),
+            false => Ok(None),
+        }
+    }
+
+    /// Nothing to leave.
+    pub fn leave(self) {}
+}
