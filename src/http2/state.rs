@@ -215,14 +215,15 @@ impl State {
             self.waiting.retain(|waiting| *waiting != id);
         }
         let unread = one.unread();
-        let is_reset = one.is_reset;
+        let (is_reset, has_ended) = (one.is_reset, one.has_ended);
         drop(one);
         self.took(unread as u32);
         if !self.is_over && !is_reset {
             if let Some(code) = with {
                 write_number(&mut self.out, kind::RST_STREAM, id, code as u32);
             }
-            self.remember(id, with.is_some());
+            // What the peer still sends on it was on its way.
+            self.remember(id, with.is_some() || !has_ended);
         }
         self.grant();
         self.wake_driver();

@@ -324,7 +324,10 @@ impl Receiving<'_> {
                 self.buffers.take_back(self.input);
                 return self.splice(body, pipe, from, to).await;
             }
-            self.input.grow(BULK_BUFFER_BYTES);
+            // Of the streams of one client many can stand still at once: those that move get the long buffer.
+            if carriage != Carriage::Frames || self.terms.progress.passed.get() >= BUFFER_BYTES as u64 {
+                self.input.grow(BULK_BUFFER_BYTES);
+            }
             self.read_body(&mut body).await?;
         }
     }

@@ -412,6 +412,47 @@ async fn an_answer_that_has_come_whole_counts_though_the_connection_is_gone() {
 }
 
 #[tokio::test]
+async fn an_end_that_comes_late_is_no_reason_for_a_reset() {
+    let (said, mut heard) = tokio::sync::mpsc::channel(1);
+    let origin = super::support::Origin::with("one", move |mut peer| {
+        let said = said.clone();
+        async move {
+            use tokio::io::AsyncWriteExt;
+            let head = section(&[(":status", "200"), ("content-length", "5")]);
+            peer.stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+            let mut seen = peer.until_bytes(88).await;
+            for stream in [1, 3] {
+                seen = peer.until_bytes(seen + 50).await;
+                // The end of the first stream comes with the second answer.
+                let late = if stream == 3 { frame(0, 1, 1, &[]) } else { vec![] };
+                let answer = [late, frame(1, 4, stream, &head), frame(0, 0, stream, b"hello")].concat();
+                peer.stream.write_all(&answer).await.unwrap();
+            }
+            peer.stream.write_all(&frame(6, 0, 0, &[0; 8])).await.unwrap();
+            peer.until_bytes(seen + 17).await;
+            said.send(peer.take_rest()).await.unwrap();
+        }
+    })
+    .await;
+    let config = text(&[], "attempts = 1", "kind = \"off\"")
+        .replace("backends = []", &format!("backends = [\"{}\"]", origin.address));
+    let proxy = Proxy::start(&config).await;
+    for _ in 0..2 {
+        assert_eq!(get(proxy.address, "/", "").await.text(), "hello");
+    }
+    let bytes = soon("what the backend heard", heard.recv()).await.unwrap();
+    let mut rest = &bytes[24..];
+    let mut kinds = Vec::new();
+    while let Some(head) = rest.first_chunk::<9>() {
+        kinds.push(head[3]);
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        rest = &rest[9 + length..];
+    }
+    // Requests and what they need, and no RST_STREAM.
+    assert!(kinds.iter().filter(|kind| **kind == 1).count() == 2 && !kinds.contains(&3), "{kinds:?}");
+}
+
+#[tokio::test]
 async fn payload_before_a_head_is_no_answer() {
     let origin = says(frame(0, 1, 1, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")).await;
     let config = text(&[], "attempts = 1", "kind = \"off\"")
