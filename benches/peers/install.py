@@ -18,7 +18,7 @@ REPOSITORY = HERE.parent.parent
 TARGET = REPOSITORY / "target" / "peers"
 POLICY = Path("/usr/sbin/policy-rc.d")
 
-VERSION_ARGUMENT = {"nginx": "-v", "haproxy": "-v", "envoy": "--version", "ringway": "--version", "wrk": "-v",
+VERSION_ARGUMENT = {"nginx": "-v", "haproxy": "-v", "envoy": "--version", "ringway": "--version", "wrk": "-v", "h2load": "--version",
                     "strace": "--version", "perf": "--version", "cmake": "--version"}
 # Those built here from other crates: the folder, and the package whose version counts.
 LOCKED = {"pingora": ("pingora", "pingora"), "load": ("load", "peers-load")}
