@@ -16,16 +16,14 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{
-    runtime::LocalRuntime,
-    sync::{mpsc, watch as channel},
-};
+use tokio::sync::{mpsc, watch as channel};
 
 use self::{probe::ProbePolicy, watch::Watched};
 use crate::{
     fleet::{Applied, Change, Event, Fleet, Standing, View},
     limits::EVENT_QUEUE,
     server::Phase,
+    threads,
     upstream::Approach,
 };
 
@@ -58,21 +56,11 @@ impl Control {
         proven: channel::Sender<bool>,
         phase: channel::Receiver<Phase>,
     ) -> io::Result<Control> {
-        let (told, started) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name("ringway-control".into()).spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-            let runtime: LocalRuntime = match runtime {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(told.send(Err(error))),
-            };
-            // The receiver waits for this: it can't be gone.
-            let _ = told.send(Ok(()));
+        let thread = threads::with_runtime("ringway-control".into(), move |runtime| {
             runtime.block_on(run(fleet, &policies, view, proven, phase));
             // A name that is being resolved is not waited for.
             runtime.shutdown_background();
         })?;
-        started.recv().unwrap_or_else(|_| Err(io::Error::other("the control thread ended at once")))?;
         Ok(Control { thread })
     }
 

@@ -40,6 +40,7 @@
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |
 //! | [`privileges`] | the change of user after everything is bound |
+//! | [`threads`] | threads with a runtime of their own |
 //! | [`config`] | the TOML file and its errors |
 //! | [`app`] | assembly |
 //!
@@ -94,5 +95,6 @@ pub mod ring;
 pub mod server;
 pub mod tally;
 pub mod telemetry;
+pub mod threads;
 pub mod tls;
 pub mod upstream;

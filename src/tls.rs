@@ -15,11 +15,14 @@ mod watch;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-pub use acme::{AcmeClient, PROOF, Proofs};
+pub use acme::{AcmeClient, Proofs};
 pub use backend::{BackendTls, BackendTlsPolicy};
 pub use certificate::{Certificate, CertificateProblem, subject_of};
 pub use listener::{ListenerTls, TlsProblem};
 pub use watch::CertificateWatch;
+
+/// The protocol of the handshake that proves a name to an authority (RFC 8737 section 6.2).
+pub const PROOF: &[u8] = b"acme-tls/1";
 
 /// The files of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{
     ErrorCode, Fault,
     frame::{FrameHead, MAX_PAYLOAD, MAX_WINDOW, flag, kind, read_u31, setting, write_head},
-    state::State,
+    state::{Loss, State},
 };
 use crate::{limits::HPACK_TABLE_BYTES, tally::Http2Fault};
 
@@ -34,7 +34,7 @@ pub(super) fn fault_of_stream(
     if state.is_server {
         state.patience.try_one(Http2Fault::Resets, now)?;
     } else if let Some(one) = state.find(id) {
-        one.is_malformed = true;
+        one.lost = Some(Loss::Malformed);
     }
     state.reset(id, code);
     Ok(())
@@ -58,7 +58,7 @@ pub(super) fn reset(state: &mut State, head: FrameHead, payload: &[u8], now: Ins
     }
     let code = read_u31(payload);
     let is_server = state.is_server;
-    let one = state.find(head.stream).filter(|one| !one.is_reset);
+    let one = state.find(head.stream).filter(|one| one.lost.is_none());
     let was_open = one.is_some();
     if let Some(one) = one
         && !is_server
@@ -69,7 +69,9 @@ pub(super) fn reset(state: &mut State, head: FrameHead, payload: &[u8], now: Ins
             one.wake();
             return Ok(());
         }
-        one.is_refused = code == ErrorCode::RefusedStream as u32;
+        if code == ErrorCode::RefusedStream as u32 {
+            one.lost = Some(Loss::Refused);
+        }
     }
     if was_open {
         state.resets += 1;
@@ -162,7 +164,7 @@ pub(super) fn window_update(
     if head.stream > state.highest {
         return Err(broken("a window of a stream that was never opened"));
     }
-    let Some(one) = state.find(head.stream).filter(|one| !one.is_reset) else { return Ok(()) };
+    let Some(one) = state.find(head.stream).filter(|one| one.lost.is_none()) else { return Ok(()) };
     if more == 0 {
         return fault_of_stream(state, head.stream, ErrorCode::Protocol, now);
     }

@@ -16,7 +16,7 @@ use super::{
     decode::Decoder,
     frame::{DEFAULT_WINDOW, PREFACE, kind, setting, write_goaway, write_number, write_settings},
     patience::Patience,
-    state::{One, State},
+    state::{Leaving, Loss, One, State},
 };
 use crate::{http1::RequestHead, limits::HTTP2_OUTPUT_MOST};
 
@@ -109,7 +109,7 @@ impl Mux {
                 waiting: VecDeque::new(),
                 granted: 0,
                 driver: None,
-                leaving: None,
+                leaving: Leaving::No,
                 peer_leaves: false,
                 is_over: false,
                 is_retired: false,
@@ -261,24 +261,24 @@ impl Mux {
     /// Says that the connection will end, but takes what the peer has sent before it knows (RFC 9113 section 6.8).
     pub fn announce_leaving(&self) {
         let mut state = self.state.borrow_mut();
-        if state.leaving.is_none() {
-            state.leaving = Some(None);
+        if state.leaving == Leaving::No {
+            state.leaving = Leaving::Announced;
             write_goaway(&mut state.out, (1 << 31) - 1, ErrorCode::NoError);
         }
     }
 
     /// Whether that has been said.
     pub fn has_left(&self) -> bool {
-        matches!(self.state.borrow().leaving, Some(Some(_)))
+        self.state.borrow().leaving == Leaving::Settled
     }
 
     /// Says that no further stream is taken.
     pub fn leave(&self, code: ErrorCode) {
         let mut state = self.state.borrow_mut();
-        if !matches!(state.leaving, Some(Some(_))) {
+        if state.leaving != Leaving::Settled {
             // Of the streams that the peer has opened.
             let last = if state.is_server { state.highest } else { 0 };
-            state.leaving = Some(Some(last));
+            state.leaving = Leaving::Settled;
             write_goaway(&mut state.out, last, code);
         }
     }
@@ -295,7 +295,9 @@ impl Mux {
         let is_server = state.is_server;
         for (_, one) in &mut state.streams {
             // An answer that has come whole can still be read.
-            one.is_reset |= is_server || !one.has_ended;
+            if is_server || !one.has_ended {
+                one.lost.get_or_insert(Loss::GivenUp);
+            }
             one.has_answered |= !is_server;
             one.wake();
         }

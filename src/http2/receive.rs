@@ -11,7 +11,7 @@ use super::{
     },
     frame::{FrameHead, HEAD, MAX_PAYLOAD, PREFACE, flag, kind, read_u31, write_head},
     head::{RequestSection, ResponseSection, TrailerSection},
-    state::{Block, One, State},
+    state::{Block, Leaving, One, State},
     stream::{Chunk, ReaderFraming},
     table::Entry,
 };
@@ -142,7 +142,7 @@ impl Mux {
             state.took(whole as u32);
             return after_the_end(state, head.stream, now);
         };
-        if one.is_reset {
+        if one.lost.is_some() {
             state.took(whole as u32);
             return Ok(());
         }
@@ -263,18 +263,16 @@ impl Mux {
                 None => Err(broken("a stream's number that is not above those before")),
             };
         };
-        if one.is_reset {
+        if one.lost.is_some() {
             return Ok(());
         }
         if one.has_ended {
             return fault_of_stream(state, id, ErrorCode::StreamClosed, now);
         }
-        if !end_stream || trailers.is_malformed || one.declared.is_some_and(|declared| declared > 0) {
-            return fault_of_stream(state, id, ErrorCode::Protocol, now);
+        if one.end_with(trailers, end_stream) {
+            return Ok(());
         }
-        one.trailers = trailers.lines;
-        one.end_input();
-        Ok(())
+        fault_of_stream(state, id, ErrorCode::Protocol, now)
     }
 
     /// A head of an answer, or the trailers behind one.
@@ -287,7 +285,7 @@ impl Mux {
         now: Instant,
     ) -> Result<(), Fault> {
         let (is_open, has_head) =
-            state.find(id).map_or((false, false), |one| (!one.is_reset && !one.has_ended, one.has_head));
+            state.find(id).map_or((false, false), |one| (one.lost.is_none() && !one.has_ended, one.has_head));
         if !is_open {
             // It was on its way when we ended the stream.
             return decode(state, block, |_| {});
@@ -295,14 +293,10 @@ impl Mux {
         if has_head {
             let mut trailers = TrailerSection::default();
             decode(state, block, |entry| trailers.take(entry))?;
-            let is_bad = !end_stream || trailers.is_malformed;
-            let Some(one) = state.find(id).filter(|one| !is_bad && one.declared.is_none_or(|rest| rest == 0))
-            else {
-                return fault_of_stream(state, id, ErrorCode::Protocol, now);
-            };
-            one.trailers = trailers.lines;
-            one.end_input();
-            return Ok(());
+            if state.find(id).is_some_and(|one| one.end_with(trailers, end_stream)) {
+                return Ok(());
+            }
+            return fault_of_stream(state, id, ErrorCode::Protocol, now);
         }
         let mut section = ResponseSection::new(self.limits.head_bytes, self.limits.head_fields);
         decode(state, block, |entry| section.take(entry))?;
@@ -323,7 +317,7 @@ impl Mux {
     ) -> Result<(), Fault> {
         let (open, given_up) = state.count();
         let most = self.limits.streams as usize;
-        if let Some(Some(_)) = state.leaving {
+        if state.leaving == Leaving::Settled {
             decode(state, block, |_| {})?;
             state.reset(id, ErrorCode::RefusedStream);
             return Ok(());

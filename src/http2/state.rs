@@ -12,6 +12,7 @@ use super::{
     ErrorCode,
     decode::Decoder,
     frame::{MAX_PAYLOAD, kind, write_number},
+    head::TrailerSection,
     patience::Patience,
     stream::{ReaderFraming, Sink},
 };
@@ -62,8 +63,8 @@ pub(super) struct State {
     /// Streams whose turn it is, and that have not used it.
     pub(super) granted: usize,
     pub(super) driver: Option<Waker>,
-    /// We have said that we take no further streams. Which was the last one, once that is settled.
-    pub(super) leaving: Option<Option<u32>>,
+    /// How far we have said that we take no further streams.
+    pub(super) leaving: Leaving,
     /// The peer has said so.
     pub(super) peer_leaves: bool,
     pub(super) is_over: bool,
@@ -77,6 +78,17 @@ pub(super) struct State {
     pub(super) resets: u64,
 }
 
+/// How far we have taken leave (RFC 9113 section 6.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// Not at all.
+    No,
+    /// The end is announced; streams that are on their way are taken.
+    Announced,
+    /// No further stream is taken.
+    Settled,
+}
+
 /// A request's head; or why it is refused, and whether it asks for a head alone.
 pub(super) type HeadOr = Result<Box<RequestHead>, (HeadError, bool)>;
 
@@ -87,6 +99,17 @@ pub(super) struct Block {
     pub(super) bytes: Vec<u8>,
     pub(super) end_stream: bool,
     pub(super) frames: u32,
+}
+
+/// Why a stream is of no use any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// One side has given it up, or the connection is gone.
+    GivenUp,
+    /// What the peer sent on it is no answer.
+    Malformed,
+    /// The peer has given it up, and has done nothing about it.
+    Refused,
 }
 
 /// One stream.
@@ -109,12 +132,8 @@ pub(super) struct One {
     pub(super) has_ended: bool,
     /// We have.
     pub(super) has_answered: bool,
-    /// It is of no use any more.
-    pub(super) is_reset: bool,
-    /// What the peer sent on it is no answer.
-    pub(super) is_malformed: bool,
-    /// The peer has given it up, and has done nothing about it.
-    pub(super) is_refused: bool,
+    /// It is of no use any more, and why.
+    pub(super) lost: Option<Loss>,
     /// The request that was sent on it asks for a head alone.
     pub(super) is_for_head: bool,
     /// Its request's head has left.
@@ -143,9 +162,7 @@ impl One {
             declared: None,
             has_ended: false,
             has_answered: false,
-            is_reset: false,
-            is_malformed: false,
-            is_refused: false,
+            lost: None,
             is_for_head: false,
             is_begun: false,
             has_head: false,
@@ -171,6 +188,17 @@ impl One {
         }
     }
 
+    /// Takes the trailers that end the body. `false`: they do not, or it is too short, or they are none.
+    pub(super) fn end_with(&mut self, trailers: TrailerSection, end_stream: bool) -> bool {
+        let is_short = self.declared.is_some_and(|declared| declared > 0);
+        if !end_stream || trailers.is_malformed || is_short {
+            return false;
+        }
+        self.trailers = trailers.lines;
+        self.end_input();
+        true
+    }
+
     pub(super) fn unread(&self) -> usize {
         self.input.len() - self.input_start
     }
@@ -190,7 +218,7 @@ impl State {
 
     /// Those that the peer has not given up, and those that it has.
     pub(super) fn count(&self) -> (usize, usize) {
-        let given_up = self.streams.iter().filter(|(_, one)| one.is_reset).count();
+        let given_up = self.streams.iter().filter(|(_, one)| one.lost.is_some()).count();
         (self.streams.len() - given_up, given_up)
     }
 
@@ -215,10 +243,10 @@ impl State {
             self.waiting.retain(|waiting| *waiting != id);
         }
         let unread = one.unread();
-        let (is_reset, has_ended) = (one.is_reset, one.has_ended);
+        let (is_lost, has_ended) = (one.lost.is_some(), one.has_ended);
         drop(one);
         self.took(unread as u32);
-        if !self.is_over && !is_reset {
+        if !self.is_over && !is_lost {
             if let Some(code) = with {
                 write_number(&mut self.out, kind::RST_STREAM, id, code as u32);
             }
@@ -242,7 +270,7 @@ impl State {
     pub(super) fn refuse_above(&mut self, last: u32) {
         for (id, one) in &mut self.streams {
             if *id > last && !one.has_ended {
-                (one.is_reset, one.is_refused) = (true, true);
+                one.lost = Some(Loss::Refused);
                 one.wake();
             }
         }
@@ -251,7 +279,7 @@ impl State {
     /// It is of no use any more: whoever works on it finds out.
     pub(super) fn give_up(&mut self, id: u32) {
         if let Some(one) = self.find(id) {
-            one.is_reset = true;
+            one.lost.get_or_insert(Loss::GivenUp);
             one.wake();
         }
     }
@@ -281,7 +309,7 @@ impl State {
 
     /// The same for those of one stream.
     pub(super) fn took_of(&mut self, id: u32, n: u32) {
-        if let Some(one) = self.find(id).filter(|one| !one.has_ended && !one.is_reset) {
+        if let Some(one) = self.find(id).filter(|one| !one.has_ended && one.lost.is_none()) {
             one.recv_owed += n;
             if is_due(one.recv_owed, one.recv_window) {
                 let owed = std::mem::take(&mut one.recv_owed);
@@ -301,7 +329,7 @@ impl State {
 
     /// Whether somebody can still work on the stream.
     pub(super) fn is_alive(&mut self, id: u32) -> bool {
-        self.find(id).is_some_and(|one| !one.is_reset)
+        self.find(id).is_some_and(|one| one.lost.is_none())
     }
 
     /// Whether a stream may write payload now. If not, it is woken when it may.

@@ -14,7 +14,7 @@ use std::{
 use super::{
     ErrorCode, Mux,
     frame::{FrameHead, HEAD, MAX_PAYLOAD, flag, kind, write_head, write_headers},
-    state::{One, State},
+    state::{Loss, One, State},
 };
 use crate::{http1::write_chunk_size, limits::HTTP2_OUTPUT_BYTES};
 
@@ -72,8 +72,8 @@ fn gone(state: &mut State, id: u32) -> io::Error {
     let is_over = state.is_over;
     let kind = match state.find(id) {
         // Nothing was done about it.
-        Some(one) if one.is_refused => io::ErrorKind::ConnectionRefused,
-        Some(one) if one.is_malformed => io::ErrorKind::InvalidData,
+        Some(one) if one.lost == Some(Loss::Refused) => io::ErrorKind::ConnectionRefused,
+        Some(one) if one.lost == Some(Loss::Malformed) => io::ErrorKind::InvalidData,
         // The whole connection is gone.
         _ if is_over => io::ErrorKind::ConnectionReset,
         _ => io::ErrorKind::ConnectionAborted,
@@ -183,7 +183,7 @@ impl Stream {
     pub fn shut_down(&self) {
         let state = &mut *self.mux.state.borrow_mut();
         let Some(one) = state.find(self.id) else { return };
-        if one.sink == Sink::Raw && !std::mem::replace(&mut one.has_answered, true) && !one.is_reset {
+        if one.sink == Sink::Raw && !std::mem::replace(&mut one.has_answered, true) && one.lost.is_none() {
             write_head(&mut state.out, 0, kind::DATA, flag::END_STREAM, self.id);
             state.wake_driver();
         }

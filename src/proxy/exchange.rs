@@ -4,6 +4,7 @@
 
 use std::{
     net::IpAddr,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -42,8 +43,8 @@ pub struct ClientEnd {
     pub timer: Deadline,
     /// The connection's other end, or whom a balancer named as such; loopback for a client on a Unix socket.
     pub peer: IpAddr,
-    /// What was said about the client before its first request. On the heap, as most have nothing.
-    told: Option<Box<Told>>,
+    /// What was said about the client before its first request. On the heap, as most have nothing, and shared by the streams of one connection.
+    told: Option<Rc<Told>>,
     /// The port of the listener that speaks TLS, if this one only says so.
     pub redirect: Option<u16>,
     /// Time without a byte passing in a body, in either direction.
@@ -64,7 +65,7 @@ impl ClientEnd {
     pub fn new(
         stream: Stream,
         peer: IpAddr,
-        told: Option<Box<Told>>,
+        told: Option<Rc<Told>>,
         idle_body_timeout: Duration,
     ) -> ClientEnd {
         ClientEnd {
@@ -79,7 +80,7 @@ impl ClientEnd {
     }
 
     /// What was said about the client, for those who serve its streams.
-    pub fn take_told(&mut self) -> Option<Box<Told>> {
+    pub fn take_told(&mut self) -> Option<Rc<Told>> {
         self.told.take()
     }
 

@@ -177,7 +177,7 @@ async fn introduce(
         stream = handshake(house, stream, peer, tls).await?;
         told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
     }
-    let told = (told != Told::default()).then(|| Box::new(told));
+    let told = (told != Told::default()).then(|| Rc::new(told));
     Some(ClientEnd::new(stream, peer, told, house.policy.idle_body_timeout))
 }
 

@@ -33,9 +33,8 @@ struct Line {
     house: Rc<House>,
     mux: Rc<Mux>,
     peer: IpAddr,
-    told: Option<Box<Told>>,
+    told: Option<Rc<Told>>,
     redirect: Option<u16>,
-    idle_body_timeout: Duration,
     /// Those who wait for a stream, the latest last.
     parked: RefCell<Vec<(u64, Waker)>>,
     numbers: Cell<u64>,
@@ -71,7 +70,6 @@ pub(super) async fn serve(house: &Rc<House>, client: &mut ClientEnd) {
         peer: client.peer,
         told: client.take_told(),
         redirect: client.redirect,
-        idle_body_timeout: client.idle_body_timeout,
         parked: RefCell::default(),
         numbers: Cell::new(0),
         called: Cell::new(0),
@@ -230,7 +228,8 @@ impl<'a> Trunk<'a> {
 impl Line {
     fn client(&self, stream: http2::Stream) -> ClientEnd {
         let stream = Stream::Multiplexed(stream);
-        let mut client = ClientEnd::new(stream, self.peer, self.told.clone(), self.idle_body_timeout);
+        let mut client =
+            ClientEnd::new(stream, self.peer, self.told.clone(), self.house.policy.idle_body_timeout);
         client.redirect = self.redirect;
         client
     }

@@ -14,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{runtime::LocalRuntime, sync::watch};
+use tokio::sync::watch;
 
 use super::{
     ClientPolicy, Doorway, Phase,
@@ -24,7 +24,7 @@ use super::{
     gate::Gate,
     handshakes::Handshakes,
 };
-use crate::{io::Stream, limits::SWEEP, proxy::Gateway};
+use crate::{io::Stream, limits::SWEEP, proxy::Gateway, threads};
 
 /// A running worker.
 #[derive(Debug)]
@@ -99,16 +99,7 @@ impl Worker {
         phase: watch::Receiver<Phase>,
         entrance: Entrance,
     ) -> io::Result<Worker> {
-        let (told, started) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name(format!("ringway-work-{number}")).spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-            let runtime: LocalRuntime = match runtime {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(told.send(Err(error))),
-            };
-            // The receiver waits for this: it can't be gone.
-            let _ = told.send(Ok(()));
+        let thread = threads::with_runtime(format!("ringway-work-{number}"), move |runtime| {
             let (gateway, _alive) = gateway();
             let house = Rc::new(House {
                 gateway,
@@ -127,7 +118,6 @@ impl Worker {
             runtime.block_on(run(&house, entrance, phase));
             house.gateway.upstreams.close_all();
         })?;
-        started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker's thread ended at once")))?;
         Ok(Worker { thread })
     }
 

@@ -30,11 +30,8 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{AcmePolicy, Certificate, CertificateFiles, ListenerTls, TlsProblem};
+use super::{AcmePolicy, Certificate, CertificateFiles, ListenerTls, PROOF, TlsProblem};
 use crate::limits::{ACME_RETRY, ACME_RETRY_MOST, ACME_TRY};
-
-/// The protocol of the handshake that proves a name (RFC 8737 section 6.2).
-pub const PROOF: &[u8] = b"acme-tls/1";
 
 impl AcmePolicy {
     /// Where the certificate and its key are kept.
@@ -211,12 +208,12 @@ impl AcmeClient {
 }
 
 fn run(wanted: &[(String, Arc<ListenerTls>)], runtime: &tokio::runtime::Runtime, stopped: &Receiver<()>) {
-    let mut tries = vec![(SystemTime::UNIX_EPOCH, ACME_RETRY); wanted.len()];
+    let next_of = |tls: &ListenerTls| tls.acme().map_or(SystemTime::UNIX_EPOCH, |(policy, _)| due(policy));
+    let mut tries: Vec<_> = wanted.iter().map(|(_, tls)| (next_of(tls), ACME_RETRY)).collect();
     loop {
         for ((listener, tls), (next, pause)) in wanted.iter().zip(&mut tries) {
             let Some((policy, proofs)) = tls.acme() else { continue };
-            let now = SystemTime::now();
-            if due(policy) > now || *next > now {
+            if *next > SystemTime::now() {
                 continue;
             }
             tracing::info!(listener, names = policy.names.join(", "), "asking for a certificate");
@@ -225,7 +222,7 @@ fn run(wanted: &[(String, Arc<ListenerTls>)], runtime: &tokio::runtime::Runtime,
             });
             proofs.clear();
             match asked {
-                Ok(()) => *pause = ACME_RETRY,
+                Ok(()) => (*next, *pause) = (due(policy), ACME_RETRY),
                 Err(error) => {
                     tracing::error!(listener, %error, again_in = ?*pause, "no certificate came of it");
                     *next = SystemTime::now() + *pause;

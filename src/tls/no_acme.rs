@@ -8,9 +8,6 @@ use rustls::{ServerConfig, crypto::CryptoProvider};
 
 use super::{AcmePolicy, CertificateFiles, ListenerTls, TlsProblem};
 
-/// The protocol of the handshake that proves a name (RFC 8737 section 6.2).
-pub const PROOF: &[u8] = b"acme-tls/1";
-
 impl AcmePolicy {
     /// Where the certificate and its key would be kept.
     pub fn file(&self) -> PathBuf {

@@ -91,11 +91,9 @@ impl Upstreams {
         is_for_head: bool,
         now: Instant,
     ) -> Option<Connection> {
-        let (stream, address, reused) = self.shared.take(backend, addresses, care, is_for_head)?;
-        if reused {
-            backend.cells(self.worker).reused.bump();
-        }
-        Some(Connection { reused, ..Connection::new(stream, address, now) })
+        let (stream, address) = self.shared.take(backend, addresses, care, is_for_head)?;
+        backend.cells(self.worker).reused.bump();
+        Some(Connection { reused: true, ..Connection::new(stream, address, now) })
     }
 
     /// Waits while somebody else opens a connection to this backend that can be shared. Whoever gets an [`Opening`] is to open one.

@@ -46,7 +46,6 @@ struct Trunk {
     address: Endpoint,
     /// It takes no further stream.
     is_retired: Cell<bool>,
-    has_served: Cell<bool>,
 }
 
 /// Somebody opens a connection. When this is dropped, those who wait look again.
@@ -76,14 +75,14 @@ impl Shared {
         look(&mut backends[backend.id])
     }
 
-    /// A stream on a connection that still goes to one of `addresses`, and whether the connection had carried one before.
+    /// A stream on a connection that still goes to one of `addresses`. Each has carried one before: its first is opened with it.
     pub(super) fn take(
         &self,
         backend: &Backend,
         addresses: &[Endpoint],
         care: Care,
         is_for_head: bool,
-    ) -> Option<(Stream, Endpoint, bool)> {
+    ) -> Option<(Stream, Endpoint)> {
         self.with(backend, |of| {
             of.trunks.retain(|trunk| !trunk.mux.is_spent());
             of.trunks.iter().filter(|trunk| !trunk.is_retired.get()).find_map(|trunk| {
@@ -95,8 +94,7 @@ impl Shared {
                     return None;
                 }
                 let stream = trunk.mux.open(is_for_head)?;
-                let reused = trunk.has_served.replace(true);
-                Some((Stream::Multiplexed(stream), trunk.address.clone(), reused))
+                Some((Stream::Multiplexed(stream), trunk.address.clone()))
             })
         })
     }
@@ -148,9 +146,8 @@ impl Shared {
             head_bytes: ANSWER_HEAD_BYTES / 2,
             head_fields: HEADERS_MAX,
         });
-        let (is_retired, has_served) = (Cell::new(false), Cell::new(true));
         let stream = RefCell::new(stream);
-        let trunk = Rc::new(Trunk { mux: mux.clone(), stream, address, is_retired, has_served });
+        let trunk = Rc::new(Trunk { mux: mux.clone(), stream, address, is_retired: Cell::new(false) });
         tokio::task::spawn_local(carry(worker, backend.clone(), policy.clone(), trunk.clone()));
         // Whoever stops waiting leaves a connection that nobody knows of: it ends as idle ones do.
         if !mux.ready().await {

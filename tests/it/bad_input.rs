@@ -318,7 +318,7 @@ fn encode(bytes: &[u8]) -> String {
     out
 }
 
-fn decode(text: &str) -> Vec<u8> {
+pub(crate) fn decode(text: &str) -> Vec<u8> {
     let (mut bits, mut count, mut out) = (0u32, 0, Vec::new());
     for b in text.bytes().filter(|b| *b != b'=') {
         bits = bits << 6 | ALPHABET.iter().position(|a| *a == b).unwrap() as u32;

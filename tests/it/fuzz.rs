@@ -3,30 +3,10 @@
 #[path = "../../fuzz/targets.rs"]
 mod targets;
 
-use base64::decode;
+use super::bad_input::decode;
 
 /// Runs of each target.
 const RUNS: usize = 20_000;
-
-/// Enough of base64 for the recorded cases.
-mod base64 {
-    pub fn decode(text: &str) -> Vec<u8> {
-        let value = |b: u8| {
-            let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-            digits.iter().position(|digit| *digit == b).map(|at| at as u32)
-        };
-        let (mut bits, mut count, mut out) = (0, 0, Vec::new());
-        for six in text.bytes().map_while(value) {
-            bits = bits << 6 | six;
-            count += 6;
-            if count >= 8 {
-                count -= 8;
-                out.push((bits >> count) as u8);
-            }
-        }
-        out
-    }
-}
 
 fn recorded(text: &str, field: &str) -> Vec<String> {
     let one = |line: &str| {

@@ -1,7 +1,5 @@
 //! HTTP/2 in front: what a client that follows the rules gets, what becomes of one that does not, and what one that asks too much may cost.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use h2::ext::Protocol;
 use http::{HeaderMap, Request};
@@ -23,6 +21,22 @@ fn clear(origins: &[&Origin], pool: &str, rest: &str) -> String {
         "address = \"127.0.0.1:0\"\nhttp2 = \"prior-knowledge\"\n",
         1,
     )
+}
+
+/// A backend that answers once it is told to.
+async fn held() -> (tokio::sync::watch::Sender<bool>, Origin) {
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let origin = Origin::with("one", move |mut peer| {
+        let mut gone = gone.clone();
+        async move {
+            while peer.request().await.is_some() {
+                gone.wait_for(|go| *go).await.unwrap();
+                peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            }
+        }
+    })
+    .await;
+    (go, origin)
 }
 
 async fn before(origins: &[&Origin]) -> Proxy {
@@ -492,17 +506,7 @@ async fn whoever_asks_too_much_is_sent_away_and_others_are_served() {
 
 #[tokio::test]
 async fn more_streams_than_allowed_are_refused_and_may_be_sent_again() {
-    let (go, gone) = tokio::sync::watch::channel(false);
-    let origin = Origin::with("one", move |mut peer| {
-        let mut gone = gone.clone();
-        async move {
-            while peer.request().await.is_some() {
-                gone.wait_for(|go| *go).await.unwrap();
-                peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-            }
-        }
-    })
-    .await;
+    let (go, origin) = held().await;
     let proxy = before(&[&origin]).await;
     let mut raw = Raw::connect(proxy.address).await;
     for i in 0..129 {
@@ -624,17 +628,7 @@ async fn a_stream_that_is_given_up_ends_at_the_backend_too() {
 
 #[tokio::test]
 async fn draining_lets_streams_end_and_takes_what_was_on_its_way() {
-    let (go, gone) = tokio::sync::watch::channel(false);
-    let origin = Origin::with("one", move |mut peer| {
-        let mut gone = gone.clone();
-        async move {
-            while peer.request().await.is_some() {
-                gone.wait_for(|go| *go).await.unwrap();
-                peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-            }
-        }
-    })
-    .await;
+    let (go, origin) = held().await;
     let proxy = before(&[&origin]).await;
     let (mut raw, mut idle) = (Raw::connect(proxy.address).await, Raw::connect(proxy.address).await);
     raw.ask(1, &GOOD).await;
@@ -739,7 +733,8 @@ async fn http2_in_the_clear_only_where_the_listener_says_so() {
     for first in ["P", "PR", "PU"] {
         let mut client = super::support::Client::connect(proxy.address).await;
         client.send(first).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        // Somebody has the connection before the rest is sent.
+        proxy.counts("ringway_client_connections_open", &[], 1.0).await;
         let rest = &["POST", "PROPFIND", "PUT"].iter().find(|m| m.starts_with(first)).unwrap()[first.len()..];
         client.send(format!("{rest} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).await;
         assert_eq!(client.answer().await.status, 200, "{first}");

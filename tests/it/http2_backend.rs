@@ -75,6 +75,21 @@ impl Backend {
         Backend { address, state, task: task.abort_handle() }
     }
 
+    /// One whose answer at `/long` has so many bytes, and ten elsewhere.
+    async fn with_long(length: usize) -> Backend {
+        Backend::with(move |request, _, mut respond| async move {
+            let size = if request.uri().path() == "/long" { length } else { 10 };
+            let mut send = respond.send_response(Response::new(()), false).unwrap();
+            let mut rest = Bytes::from(vec![b'x'; size]);
+            while !rest.is_empty() {
+                send.reserve_capacity(rest.len());
+                let Some(Ok(n)) = std::future::poll_fn(|cx| send.poll_capacity(cx)).await else { return };
+                send.send_data(rest.split_to(n), rest.is_empty()).unwrap();
+            }
+        })
+        .await
+    }
+
     async fn echo() -> Backend {
         Backend::with(|_, body, mut respond| async move {
             let answer = Response::builder().header("x-backend", "one").body(()).unwrap();
@@ -301,17 +316,7 @@ async fn an_answer_that_breaks_off_is_cut_off_for_the_client_too() {
 
 #[tokio::test]
 async fn a_slow_client_holds_up_no_other() {
-    let backend = Backend::with(|request, _, mut respond| async move {
-        let size = if request.uri().path() == "/long" { 10_000_000 } else { 10 };
-        let mut send = respond.send_response(Response::new(()), false).unwrap();
-        let mut rest = Bytes::from(vec![b'x'; size]);
-        while !rest.is_empty() {
-            send.reserve_capacity(rest.len());
-            let Some(Ok(n)) = std::future::poll_fn(|cx| send.poll_capacity(cx)).await else { return };
-            send.send_data(rest.split_to(n), rest.is_empty()).unwrap();
-        }
-    })
-    .await;
+    let backend = Backend::with_long(10_000_000).await;
     let proxy = before(&backend, "").await;
     let mut slow = Vec::new();
     for _ in 0..90 {
@@ -464,17 +469,7 @@ async fn payload_before_a_head_is_no_answer() {
 
 #[tokio::test]
 async fn a_download_that_is_given_up_leaves_the_connection_to_others() {
-    let backend = Backend::with(|request, _, mut respond| async move {
-        let size = if request.uri().path() == "/long" { 50_000_000 } else { 10 };
-        let mut send = respond.send_response(Response::new(()), false).unwrap();
-        let mut rest = Bytes::from(vec![b'x'; size]);
-        while !rest.is_empty() {
-            send.reserve_capacity(rest.len());
-            let Some(Ok(n)) = std::future::poll_fn(|cx| send.poll_capacity(cx)).await else { return };
-            send.send_data(rest.split_to(n), rest.is_empty()).unwrap();
-        }
-    })
-    .await;
+    let backend = Backend::with_long(50_000_000).await;
     let proxy = before(&backend, "").await;
     for i in 0..30 {
         let mut client = Client::connect(proxy.address).await;

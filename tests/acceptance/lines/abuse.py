@@ -84,14 +84,14 @@ def run(report, ground):
             report.expect(ended >= 1, f"{kind}: counted as {counter}: {int(ended)}")
     refused = proxy.metrics().sum("ringway_refusals_total", reason="head_too_large")
     report.expect(refused > 0, f"header-bomb: counted as head_too_large: {int(refused)}")
-    besides("windows that are never opened", lambda: stall(clear))
+    besides("windows that are never opened", lambda: stall(proxy, clear))
     besides(f"{SILENT} connections that say nothing", lambda: silence(proxy))
     for flag, what in (("-H", "slow heads"), ("-B", "slow bodies"), ("-X", "slow reading")):
         besides(f"slowhttptest {flag}, {what}", lambda flag=flag: slow(ground, proxy, flag))
     wait_until(lambda: not proxy.metrics().sum("ringway_requests_in_flight"), 20, "nothing is in flight any more")
 
 
-def stall(port):
+def stall(proxy, port):
     """Twenty connections of a hundred streams each ask for 10 MB and take nothing."""
     sys.path.insert(0, PROGRAM.rsplit("/", 1)[0])
     import frames
@@ -103,8 +103,9 @@ def stall(port):
         connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frames.frame(frames.SETTINGS, 0, 0)
                            + b"".join(frames.frame(frames.HEADERS, 5, 2 * i + 1, head) for i in range(100)))
         connections.append(connection)
-    # Longer than the time that a client has for taking.
-    time.sleep(6)
+    flying = int(proxy.metrics().sum("ringway_requests_in_flight"))
+    # Until the time that a client has for taking is over.
+    wait_until(lambda: not proxy.metrics().sum("ringway_requests_in_flight"), 30, "all are given up")
     got = 0
     for connection in connections:
         connection.setblocking(False)
@@ -114,15 +115,15 @@ def stall(port):
         except OSError:
             pass
         connection.close()
-    return f"2000 streams, {got / 1e6:.1f} MB came"
+    return f"2000 streams, {flying} under way at the end of asking, {got / 1e6:.1f} MB came"
 
 
 def silence(proxy):
     """As many connections as it takes."""
     connections = [socket.create_connection(("127.0.0.1", proxy.port), timeout=30) for _ in range(SILENT)]
     held = proxy.metrics().sum("ringway_client_connections_open")
-    time.sleep(5)
-    left = proxy.metrics().sum("ringway_client_connections_open")
+    left = wait_until(lambda: (now := proxy.metrics().sum("ringway_client_connections_open")) < SILENT / 100 and now + 1, 30,
+                      "they are closed after the time for a head") - 1
     for connection in connections:
         connection.close()
     return f"{int(held)} open, {int(left)} after the time for a head"
