@@ -22,9 +22,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    fleet::View,
     limits::{ADMIN_CONNECTIONS, ADMIN_HEAD},
-    proxy::Plan,
+    proxy::Picture,
     server::Phase,
     telemetry::metrics::Metrics,
 };
@@ -42,10 +41,8 @@ pub struct AdminPolicy {
 
 /// What the answers are made from.
 pub struct State {
-    /// The published view.
-    pub view: Arc<ArcSwap<View>>,
-    /// Routes and key sources.
-    pub plan: Arc<Plan>,
+    /// The published picture: pools, backends, routes, key sources.
+    pub pictures: Arc<ArcSwap<Picture>>,
     /// The metrics.
     pub metrics: Metrics,
     /// Every backend has had its first result.

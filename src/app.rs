@@ -19,7 +19,7 @@ use crate::{
     endpoint::Endpoint,
     fleet::{self, Fleet, Thresholds, View},
     privileges::{self, PrivilegeError, become_user},
-    proxy::{Gateway, Plan, PoolPlan, client::TrustedProxies, route::Router},
+    proxy::{Gateway, Picture, Plan, PoolPlan, client::TrustedProxies, route::Router},
     server::{Admission, Doorway, Entrance, Listener, ListenerPolicy, Phase, ServerPolicy, Worker},
     tally::{ListenerCells, WorkerCells},
     telemetry::{
@@ -101,7 +101,7 @@ pub struct Running {
     pub listeners: Vec<Endpoint>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
-    view: Arc<ArcSwap<View>>,
+    pictures: Arc<ArcSwap<Picture>>,
     phase: watch::Sender<Phase>,
     proven: watch::Receiver<bool>,
     policy: ServerPolicy,
@@ -143,7 +143,6 @@ impl Running {
         let worker_count = worker_count(&config.server);
         let bound = bind(&config, worker_count)?;
         let mut fleet = make_fleet(&config, worker_count)?;
-        let view = Arc::new(ArcSwap::from_pointee(fleet.view()));
         let access = config.access_log.as_ref().map(AccessLog::open).transpose();
         let (access_log, access_writer) = access.map_err(|error| no_access_log(&config, error))?.unzip();
         if let Some(user) = &config.server.user {
@@ -160,21 +159,24 @@ impl Running {
             config.client.max_connections_per_address,
             listener_cells.clone(),
         );
-        let plan = Arc::new(make_plan(&config, &approaches, access_log.clone()));
+        let plan = Arc::new(make_plan(&config, &approaches));
+        let pictures =
+            Arc::new(ArcSwap::from_pointee(Picture { view: Arc::new(fleet.view()), plan: plan.clone() }));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
         let names = bound.listeners.iter().map(|listener| listener.name.clone()).collect();
         let addresses = bound.listeners.iter().map(|listener| listener.address.clone()).collect();
         let entrances =
             Entrance::for_workers(worker_count, bound.listeners, &Arc::new(admission), &proven, &phase_seen);
         let (workers, workers_ended) =
-            start_workers(&config, &plan, &view, &cells, &tls, &phase_seen, entrances)?;
+            start_workers(&config, &pictures, access_log.as_ref(), &cells, &tls, &phase_seen, entrances)?;
         let config_loaded = SystemTime::now();
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());
             move || *proven.borrow() && *phase.borrow() == Phase::Serving
         };
+        let read = pictures.clone();
         let metrics = Metrics::new(Sources {
-            view: view.clone(),
+            view: Box::new(move || read.load().view.clone()),
             workers: cells,
             tls: with_names(&config, &tls),
             listeners: names,
@@ -185,8 +187,7 @@ impl Running {
         })?;
         let admin = bound.admin.as_ref().map(TcpListener::local_addr).transpose()?;
         let state = State {
-            view: view.clone(),
-            plan,
+            pictures: pictures.clone(),
             metrics,
             proven: proven.clone(),
             phase: phase_seen.clone(),
@@ -197,11 +198,13 @@ impl Running {
         let admin_thread = bound.admin.map(|socket| Admin::start(socket, state)).transpose()?;
         let acme = AcmeClient::start(with_names(&config, &tls))?;
         let certificate_watch = CertificateWatch::start(with_names(&config, &tls))?;
-        let control = Control::start(fleet, watch_policies, view.clone(), proven_sender, phase_seen)?;
+        let hung = pictures.clone();
+        let publish = move |view| hung.store(Arc::new(Picture { view, plan: plan.clone() }));
+        let control = Control::start(fleet, watch_policies, Box::new(publish), proven_sender, phase_seen)?;
         Ok(Running {
             listeners: addresses,
             admin,
-            view,
+            pictures,
             phase,
             proven,
             policy: config.server,
@@ -217,7 +220,7 @@ impl Running {
 
     /// The published view.
     pub fn view(&self) -> Arc<View> {
-        self.view.load_full()
+        self.pictures.load().view.clone()
     }
 
     /// Waits until every backend has had its first result. Traffic is accepted from then on.
@@ -279,8 +282,8 @@ type Workers = (Vec<Worker>, mpsc::Receiver<()>);
 
 fn start_workers(
     config: &Config,
-    plan: &Arc<Plan>,
-    view: &Arc<ArcSwap<View>>,
+    pictures: &Arc<ArcSwap<Picture>>,
+    access_log: Option<&AccessLog>,
     cells: &[Arc<WorkerCells>],
     tls: &Arc<[Option<Arc<ListenerTls>>]>,
     phase: &watch::Receiver<Phase>,
@@ -297,8 +300,9 @@ fn start_workers(
     let (alive, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((number, cells), entrance) in cells.iter().enumerate().zip(entrances) {
-        let (plan, view, cells, alive) = (plan.clone(), view.clone(), cells.clone(), alive.clone());
-        let gateway = move || (Gateway::new(number, plan, view, cells), alive);
+        let (pictures, cells, alive) = (pictures.clone(), cells.clone(), alive.clone());
+        let access_log = access_log.cloned();
+        let gateway = move || (Gateway::new(number, pictures, access_log.as_ref(), cells), alive);
         workers.push(Worker::start(
             number,
             gateway,
@@ -393,7 +397,7 @@ fn make_fleet(config: &Config, workers: usize) -> Result<Fleet, StartError> {
 }
 
 /// The request path's half of the configuration.
-pub fn make_plan(config: &Config, approaches: &[Approach], access_log: Option<AccessLog>) -> Plan {
+pub fn make_plan(config: &Config, approaches: &[Approach]) -> Plan {
     let pools = config.pools.iter().zip(approaches).map(|(pool, approach)| PoolPlan {
         forward: pool.forward.clone(),
         reuse: pool.reuse.clone(),
@@ -408,7 +412,6 @@ pub fn make_plan(config: &Config, approaches: &[Approach], access_log: Option<Ac
             headers: config.client.forwarding_headers,
         },
         via: config.client.via.clone(),
-        access_log,
     }
 }
 

@@ -15,7 +15,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch as channel};
 
 use self::{probe::ProbePolicy, watch::Watched};
@@ -38,6 +37,9 @@ pub struct WatchPolicy {
     pub resolve_interval: Duration,
 }
 
+/// Shows a view to everybody.
+pub type Publish = Box<dyn Fn(Arc<View>) + Send>;
+
 /// The control thread.
 #[derive(Debug)]
 pub struct Control {
@@ -52,12 +54,12 @@ impl Control {
     pub fn start(
         fleet: Fleet,
         policies: Vec<WatchPolicy>,
-        view: Arc<ArcSwap<View>>,
+        publish: Publish,
         proven: channel::Sender<bool>,
         phase: channel::Receiver<Phase>,
     ) -> io::Result<Control> {
         let thread = threads::with_runtime("ringway-control".into(), move |runtime| {
-            runtime.block_on(run(fleet, &policies, view, proven, phase));
+            runtime.block_on(run(fleet, &policies, publish, proven, phase));
             // A name that is being resolved is not waited for.
             runtime.shutdown_background();
         })?;
@@ -75,13 +77,13 @@ impl Control {
 async fn run(
     mut fleet: Fleet,
     policies: &[WatchPolicy],
-    view: Arc<ArcSwap<View>>,
+    publish: Publish,
     proven: channel::Sender<bool>,
     mut phase: channel::Receiver<Phase>,
 ) {
     let (report, mut events) = mpsc::channel(EVENT_QUEUE);
     // Dropped at the end of this function, and all watching tasks with it.
-    let _tasks = watch::start(&watched(&view), policies, &report);
+    let _tasks = watch::start(&watched(&fleet.view()), policies, &report);
     drop(report);
     loop {
         if !*proven.borrow() && fleet.is_proven() {
@@ -92,7 +94,7 @@ async fn run(
             biased;
             () = Phase::Stopping.reached(&mut phase) => return,
             event = events.recv() => match event {
-                Some(event) => take_in(&mut fleet, event, &view),
+                Some(event) => take_in(&mut fleet, event, &publish),
                 // No pool is watched: the picture stays as it is until the end.
                 None => break,
             },
@@ -101,14 +103,13 @@ async fn run(
     Phase::Stopping.reached(&mut phase).await;
 }
 
-fn watched(view: &ArcSwap<View>) -> Vec<Watched> {
-    let view = view.load();
+fn watched(view: &View) -> Vec<Watched> {
     let pools = view.pools.iter().enumerate();
     pools.flat_map(|(pool, state)| Watched::all_of(pool, state)).collect()
 }
 
 /// Applies one event; publishes a new view if requests could notice, and tells people if they would want to know.
-fn take_in(fleet: &mut Fleet, event: Event, view: &ArcSwap<View>) {
+fn take_in(fleet: &mut Fleet, event: Event, publish: &Publish) {
     let change = match fleet.apply(event, SystemTime::now()) {
         Applied::Nothing => return,
         Applied::Moved => None,
@@ -117,7 +118,7 @@ fn take_in(fleet: &mut Fleet, event: Event, view: &ArcSwap<View>) {
     let next = fleet.view();
     let revision = next.revision;
     let pool = change.as_ref().map(|change| next.pools[change.pool].pool.name.clone());
-    view.store(Arc::new(next));
+    publish(Arc::new(next));
     if let (Some(change), Some(pool)) = (change, pool) {
         change.backend.probes.transitions.bump();
         tell(&change, &pool, revision);

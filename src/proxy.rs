@@ -1,6 +1,6 @@
 //! The request path: from a parsed head to an answer, by way of a key, an owner and one or more attempts.
 //!
-//! Owns every decision that is made for one request. Never changes the fleet: it reads one [`View`] and reports nothing but
+//! Owns every decision that is made for one request. Never changes the fleet: it reads one [`Picture`] and reports nothing but
 //! counts. Start at [`exchange::exchange`]; it reads from top to bottom in the order in which things happen.
 
 pub mod choose;
@@ -47,7 +47,17 @@ use crate::{
     upstream::{Approach, Protocol, ReusePolicy, Upstreams},
 };
 
-/// What all workers share and nobody changes.
+/// What requests are handled by: which backends there are, and what is done with them. Published together, so that a request never
+/// meets the pools of one configuration with the rules of another.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The pools and backends.
+    pub view: Arc<View>,
+    /// The rules.
+    pub plan: Arc<Plan>,
+}
+
+/// The rules for requests, which the configuration gives.
 #[derive(Debug)]
 pub struct Plan {
     /// Which pool a request goes to.
@@ -58,8 +68,6 @@ pub struct Plan {
     pub trusted: TrustedProxies,
     /// The pseudonym in `Via`.
     pub via: Option<String>,
-    /// Where access lines go, if they are wanted.
-    pub access_log: Option<AccessLog>,
 }
 
 /// One pool, as the request path needs it.
@@ -87,8 +95,6 @@ impl PoolPlan {
 pub struct Gateway {
     /// The worker's number.
     pub worker: usize,
-    /// What all workers share.
-    pub plan: Arc<Plan>,
     /// Idle connections to backends.
     pub upstreams: Upstreams,
     /// Spare buffers.
@@ -103,7 +109,7 @@ pub struct Gateway {
     first_line: Notify,
     /// No request after the present one on any connection.
     pub draining: Cell<bool>,
-    view: RefCell<LocalView>,
+    picture: RefCell<LocalPicture>,
     rng: RefCell<fastrand::Rng>,
     spare_keys: RefCell<Vec<Vec<u8>>>,
     #[expect(
@@ -115,40 +121,44 @@ pub struct Gateway {
     answer_head: RefCell<AnswerHead>,
 }
 
-/// The published view, with a handle that can be cloned without touching memory that other workers touch.
+/// The published picture, with a handle that can be cloned without touching memory that other workers touch.
 #[derive(Debug)]
-struct LocalView {
-    published: Cache<Arc<ArcSwap<View>>, Arc<View>>,
+struct LocalPicture {
+    published: Cache<Arc<ArcSwap<Picture>>, Arc<Picture>>,
     local: Rc<Held>,
 }
 
-/// A view that this worker holds: its requests count their references here, not in memory that all workers share.
+/// A picture that this worker holds: its requests count their references here, not in memory that all workers share.
 #[derive(Debug)]
-pub struct Held(Arc<View>);
+pub struct Held(Arc<Picture>);
 
 impl Deref for Held {
-    type Target = View;
+    type Target = Picture;
 
-    fn deref(&self) -> &View {
+    fn deref(&self) -> &Picture {
         &self.0
     }
 }
 
 impl Gateway {
     /// One for this worker.
-    pub fn new(worker: usize, plan: Arc<Plan>, view: Arc<ArcSwap<View>>, cells: Arc<WorkerCells>) -> Gateway {
-        let local = Rc::new(Held(view.load_full()));
+    pub fn new(
+        worker: usize,
+        pictures: Arc<ArcSwap<Picture>>,
+        access_log: Option<&AccessLog>,
+        cells: Arc<WorkerCells>,
+    ) -> Gateway {
+        let local = Rc::new(Held(pictures.load_full()));
         Gateway {
             worker,
-            access: plan.access_log.as_ref().map(AccessLog::lines),
+            access: access_log.map(AccessLog::lines),
             first_line: Notify::new(),
-            plan,
             upstreams: Upstreams::new(worker),
             buffers: BufferPool::default(),
             pipes: Pipes::default(),
             cells,
             draining: Cell::new(false),
-            view: RefCell::new(LocalView { published: Cache::new(view), local }),
+            picture: RefCell::new(LocalPicture { published: Cache::new(pictures), local }),
             rng: RefCell::new(fastrand::Rng::new()),
             spare_keys: RefCell::default(),
             spare_heads: RefCell::default(),
@@ -156,9 +166,9 @@ impl Gateway {
         }
     }
 
-    /// The view as it is now.
-    pub fn view(&self) -> Rc<Held> {
-        let LocalView { published, local } = &mut *self.view.borrow_mut();
+    /// The picture as it is now.
+    pub fn picture(&self) -> Rc<Held> {
+        let LocalPicture { published, local } = &mut *self.picture.borrow_mut();
         let now = published.load();
         if !Arc::ptr_eq(now, &local.0) {
             *local = Rc::new(Held(now.clone()));

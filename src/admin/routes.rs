@@ -60,7 +60,7 @@ pub(super) fn answer(state: &State, request: &Request<Incoming>) -> Answer {
             }
             Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
         },
-        "/api/pools" => json(StatusCode::OK, &answers::pools(&state.view.load())),
+        "/api/pools" => json(StatusCode::OK, &answers::pools(&state.pictures.load().view)),
         "/api/config" => json(StatusCode::OK, &answers::config(state)),
         "/api/lookup" => lookup(state, request.uri().query().unwrap_or_default()),
         _ => error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
@@ -105,13 +105,14 @@ fn lookup(state: &State, query: &str) -> Answer {
         Ok(asked) => asked,
         Err(problem) => return error(StatusCode::BAD_REQUEST, &problem),
     };
-    let view = state.view.load();
+    let picture = state.pictures.load();
+    let (view, plan) = (&picture.view, &picture.plan);
     let explanation = match (&asked.key, &asked.uri) {
         (Some(key), None) => match &asked.pool {
-            Some(pool) => explain(&view, &state.plan, Question::Key { pool, key: key.as_bytes() }),
+            Some(pool) => explain(view, plan, Question::Key { pool, key: key.as_bytes() }),
             None if view.pools.len() == 1 => {
                 let pool = &*view.pools[0].pool.name;
-                explain(&view, &state.plan, Question::Key { pool, key: key.as_bytes() })
+                explain(view, plan, Question::Key { pool, key: key.as_bytes() })
             }
             None => Err("say which pool, as pool=NAME".into()),
         },
@@ -141,7 +142,8 @@ fn about_request(
         client: asked.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         fields: Fields::List(&asked.headers),
     };
-    explain(&state.view.load(), &state.plan, Question::Request { pool: asked.pool.as_deref(), facts })
+    let picture = state.pictures.load();
+    explain(&picture.view, &picture.plan, Question::Request { pool: asked.pool.as_deref(), facts })
 }
 
 fn read_query(query: &str) -> Result<Asked, String> {

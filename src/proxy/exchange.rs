@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Gateway, PoolPlan,
+    Gateway, Picture, PoolPlan,
     answer::Progress,
     attempt::{Attempt, Outcome},
     choose::Candidates,
@@ -24,7 +24,6 @@ use super::{
     send::ClientFault,
 };
 use crate::{
-    fleet::View,
     http1::{Known, RequestHead, Version, write_address},
     io::{Buffer, Deadline, Stream},
     preface::Ends,
@@ -109,14 +108,15 @@ pub async fn exchange(
     head: &RequestHead,
     begun: Instant,
 ) -> After {
-    let trusted = gateway.plan.trusted.contain(client.peer);
+    let picture = gateway.picture();
+    let trusted = picture.plan.trusted.contain(client.peer);
     let given_id = if trusted { head.value_of(b"x-request-id").filter(|id| is_sane_id(id)) } else { None };
     let made_id = RequestId::new(gateway.random());
     let mut record = Record {
         gateway,
         head,
         begun,
-        client: gateway.plan.trusted.client(client.peer, head),
+        client: picture.plan.trusted.client(client.peer, head),
         request_id: given_id.unwrap_or(&made_id.0),
         routed: None,
         ended: Ended::Cancelled,
@@ -132,7 +132,7 @@ pub async fn exchange(
         let mut body = RequestBody::new(head.framing, 0, None);
         return redirect(client, &mut record, &mut body, port).await;
     }
-    let Some(destination) = gateway.plan.router.find(head.authority(), head.path()) else {
+    let Some(destination) = picture.plan.router.find(head.authority(), head.path()) else {
         let mut body = RequestBody::new(head.framing, 0, None);
         return refuse(client, &mut record, &mut body, Refusal::NoRoute).await;
     };
@@ -141,8 +141,7 @@ pub async fn exchange(
         let mut body = RequestBody::new(head.framing, 0, None);
         return refuse(client, &mut record, &mut body, Refusal::DotSegments).await;
     }
-    let view = gateway.view();
-    let plan = &gateway.plan.pools[pool];
+    let (view, plan) = (&*picture.view, &picture.plan.pools[pool]);
     let forward = &plan.forward;
     let mut body = RequestBody::new(head.framing, forward.repeat_body_bytes, forward.max_body_bytes);
     let is_refused = |asked| head.version == Version::Http2 && !plan.allows_upgrade(asked);
@@ -150,7 +149,7 @@ pub async fn exchange(
     if head.upgrade().is_some_and(is_refused) {
         return refuse(client, &mut record, &mut body, Refusal::Protocol).await;
     }
-    let routed = Routed { view: view.clone(), pool, key: None, owner: None, member: None, off_owner: None };
+    let routed = Routed { view, pool, key: None, owner: None, member: None, off_owner: None };
     let (place, routed) = match find_place(gateway, plan, head, record.client, routed) {
         (Some(place), routed) => (place, routed),
         (None, routed) => {
@@ -162,7 +161,7 @@ pub async fn exchange(
     if body.announces_too_much() {
         return refuse(client, &mut record, &mut body, Refusal::BodyTooLarge).await;
     }
-    let way = Way { view: &view, plan, place, rewrite };
+    let way = Way { picture: &picture, plan, place, rewrite };
     attempts(client, &mut record, &mut body, way).await
 }
 
@@ -206,7 +205,7 @@ fn find_place<'a>(
 /// Where a request goes, once that is known.
 #[derive(Clone, Copy)]
 struct Way<'a> {
-    view: &'a View,
+    picture: &'a Picture,
     plan: &'a PoolPlan,
     place: Place,
     rewrite: Option<&'a Rewrite>,
@@ -237,11 +236,11 @@ async fn attempts(
     body: &mut RequestBody,
     way: Way<'_>,
 ) -> After {
-    let Way { view, plan, place, rewrite } = way;
+    let Way { picture, plan, place, rewrite } = way;
     let (gateway, head) = (record.gateway, record.head);
     let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
     let upgrade = head.upgrade().filter(|asked| plan.allows_upgrade(asked));
-    let pool = &view.pools[index];
+    let pool = &picture.view.pools[index];
     let mut candidates = Candidates::new(pool, place, plan.forward.attempts, plan.on_all_down);
     let total = [plan.forward.total_timeout, grpc_timeout(head)].into_iter().flatten().min();
     let total = total.map(|limit| record.begun + limit);
@@ -249,11 +248,11 @@ async fn attempts(
     let forwarding = Forwarding {
         peer: client.peer,
         secure: client.stream.is_secure(),
-        trusted: gateway.plan.trusted.contain(client.peer),
+        trusted: picture.plan.trusted.contain(client.peer),
         host: None,
-        headers: gateway.plan.trusted.headers,
+        headers: picture.plan.trusted.headers,
         request_id: record.request_id,
-        via: gateway.plan.via.as_deref().map(str::as_bytes),
+        via: picture.plan.via.as_deref().map(str::as_bytes),
         subject: told.as_ref().and_then(|told| told.subject.as_deref()),
         upgrade,
         websocket_key: upgrade.filter(|_| head.version == Version::Http2).map(|_| gateway.random()),

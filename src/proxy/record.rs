@@ -3,10 +3,11 @@
 //! Owns the counting of requests and the making of access lines. The count happens when the record is dropped, so a
 //! request whose task is thrown away is counted too.
 
-use std::{net::IpAddr, rc::Rc, time::Instant};
+use std::{net::IpAddr, time::Instant};
 
-use super::{Gateway, Held, key::Source};
+use super::{Gateway, key::Source};
 use crate::{
+    fleet::View,
     http1::{RequestHead, Version},
     ring::{MemberIndex, Place},
     tally::{Class, OffOwner, Refusal},
@@ -30,7 +31,7 @@ pub(super) struct Record<'a> {
 
 /// What is known once the pool is.
 pub(super) struct Routed<'a> {
-    pub(super) view: Rc<Held>,
+    pub(super) view: &'a View,
     pub(super) pool: usize,
     pub(super) key: Option<(&'a Source, Vec<u8>, Place)>,
     pub(super) owner: Option<MemberIndex>,

@@ -11,7 +11,6 @@ use std::{
     time::SystemTime,
 };
 
-use arc_swap::ArcSwap;
 use hyper::body::{Body, Bytes, Frame};
 use prometheus::{Registry, TextEncoder};
 
@@ -31,7 +30,7 @@ use crate::{
 /// What a scrape reads.
 pub struct Sources {
     /// The published view.
-    pub view: Arc<ArcSwap<View>>,
+    pub view: Box<dyn Fn() -> Arc<View> + Send + Sync>,
     /// The workers' cells that belong to no pool.
     pub workers: Vec<Arc<WorkerCells>>,
     /// The listeners' names and cells.
@@ -73,7 +72,7 @@ impl Metrics {
     /// A value of the process's own can't be printed.
     pub fn scrape(&self) -> Result<Scrape, prometheus::Error> {
         let head = TextEncoder::new().encode_to_string(&self.process.gather())?;
-        let (sources, view) = (self.sources.clone(), self.sources.view.load_full());
+        let (sources, view) = (self.sources.clone(), (self.sources.view)());
         let at = Place { reading: 0, begun: false, pool: 0, member: 0 };
         Ok(Scrape { head: head.into(), sources, view, lines: Lines::new(), at })
     }
