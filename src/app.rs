@@ -2,6 +2,8 @@
 //!
 //! Owns the order. Nothing is left running when [`Running::stop`] returns.
 
+mod plans;
+
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -12,22 +14,23 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use self::plans::{kept_orders, make_fleet, watch_policies};
+pub use self::plans::{load_approaches, make_plan, offline_view};
 use crate::{
     admin::{Admin, State},
-    config::{Config, Loaded, PoolConfig},
-    control::{Control, WatchPolicy, probe::ProbeKind},
+    config::{Config, Loaded},
+    control::{self, Control, Events},
     endpoint::Endpoint,
-    fleet::{self, Fleet, Thresholds, View},
+    fleet::{Unchanged, View},
     privileges::{self, PrivilegeError, become_user},
-    proxy::{Gateway, Picture, Plan, PoolPlan, client::TrustedProxies, route::Router},
+    proxy::{Common, Gateway, Picture},
     server::{Admission, Doorway, Entrance, Listener, ListenerPolicy, Phase, ServerPolicy, Worker},
     tally::{ListenerCells, WorkerCells},
     telemetry::{
         access::{AccessLog, AccessWriter},
         metrics::{Metrics, Sources},
     },
-    tls::{AcmeClient, BackendTls, CertificateWatch, ListenerTls, TlsProblem},
-    upstream::Approach,
+    tls::{AcmeClient, CertificateWatch, ListenerTls, TlsProblem},
 };
 
 /// Why the process can't start. Nothing is left running or bound.
@@ -44,13 +47,11 @@ pub enum StartError {
         error: io::Error,
     },
     /// A pool's ring can't be built.
-    #[error("pool {pool:?}: {error}")]
-    Ring {
-        /// The pool.
-        pool: String,
-        /// Why not.
-        error: crate::ring::RingError,
-    },
+    #[error(transparent)]
+    Ring(#[from] Unchanged),
+    /// The file with operators' orders can't be read.
+    #[error("operators' orders: {0}; remove the file to begin without them")]
+    Orders(String),
     /// The admin token can't be read.
     #[error("can't read the admin token from {file}: {error}")]
     Token {
@@ -142,14 +143,16 @@ impl Running {
         let approaches = load_approaches(&config)?;
         let worker_count = worker_count(&config.server);
         let bound = bind(&config, worker_count)?;
-        let mut fleet = make_fleet(&config, worker_count)?;
+        let orders = kept_orders(&config.server)?;
+        let mut fleet = make_fleet(&config, orders, worker_count)?;
+        let (report, events) = Events::pipe();
         let access = config.access_log.as_ref().map(AccessLog::open).transpose();
         let (access_log, access_writer) = access.map_err(|error| no_access_log(&config, error))?.unzip();
         if let Some(user) = &config.server.user {
             become_user(user)?;
         }
         tracing::info!(has = privileges::left(), "privileges");
-        let watch_policies: Vec<_> = config.pools.iter().zip(&approaches).map(watch_policy).collect();
+        let watch_policies = watch_policies(&config, &approaches);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
         let listener_cells: Arc<[ListenerCells]> =
@@ -167,8 +170,13 @@ impl Running {
         let addresses = bound.listeners.iter().map(|listener| listener.address.clone()).collect();
         let entrances =
             Entrance::for_workers(worker_count, bound.listeners, &Arc::new(admission), &proven, &phase_seen);
-        let (workers, workers_ended) =
-            start_workers(&config, &pictures, access_log.as_ref(), &cells, &tls, &phase_seen, entrances)?;
+        let common = Common {
+            pictures: pictures.clone(),
+            access_log: access_log.clone(),
+            report,
+            under_way: Arc::default(),
+        };
+        let (workers, workers_ended) = start_workers(&config, &common, &cells, &tls, &phase_seen, entrances)?;
         let config_loaded = SystemTime::now();
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());
@@ -200,7 +208,15 @@ impl Running {
         let certificate_watch = CertificateWatch::start(with_names(&config, &tls))?;
         let hung = pictures.clone();
         let publish = move |view| hung.store(Arc::new(Picture { view, plan: plan.clone() }));
-        let control = Control::start(fleet, watch_policies, Box::new(publish), proven_sender, phase_seen)?;
+        let (control, _desk) = Control::start(control::Start {
+            fleet,
+            policies: watch_policies,
+            publish: Box::new(publish),
+            proven: proven_sender,
+            phase: phase_seen,
+            state_file: config.server.state_file.clone(),
+            events,
+        })?;
         Ok(Running {
             listeners: addresses,
             admin,
@@ -282,8 +298,7 @@ type Workers = (Vec<Worker>, mpsc::Receiver<()>);
 
 fn start_workers(
     config: &Config,
-    pictures: &Arc<ArcSwap<Picture>>,
-    access_log: Option<&AccessLog>,
+    common: &Common,
     cells: &[Arc<WorkerCells>],
     tls: &Arc<[Option<Arc<ListenerTls>>]>,
     phase: &watch::Receiver<Phase>,
@@ -300,9 +315,8 @@ fn start_workers(
     let (alive, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((number, cells), entrance) in cells.iter().enumerate().zip(entrances) {
-        let (pictures, cells, alive) = (pictures.clone(), cells.clone(), alive.clone());
-        let access_log = access_log.cloned();
-        let gateway = move || (Gateway::new(number, pictures, access_log.as_ref(), cells), alive);
+        let (common, cells, alive) = (common.clone(), cells.clone(), alive.clone());
+        let gateway = move || (Gateway::new(number, common, cells), alive);
         workers.push(Worker::start(
             number,
             gateway,
@@ -344,20 +358,6 @@ fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, StartErr
     config.listeners.iter().map(load).collect()
 }
 
-/// How connections to each pool's backends begin, with what their TLS needs from its files.
-///
-/// # Errors
-/// What is wrong with them.
-pub fn load_approaches(config: &Config) -> Result<Vec<Approach>, StartError> {
-    let load = |pool: &PoolConfig| {
-        let loaded = pool.tls.as_ref().map(|tls| BackendTls::load(tls, pool.protocol.offers())).transpose();
-        let loaded =
-            loaded.map_err(|problem| StartError::BackendTls { pool: pool.name.to_string(), problem })?;
-        Ok(Approach { protocol: pool.protocol, preface: pool.send_preface, tls: loaded })
-    };
-    config.pools.iter().map(load).collect()
-}
-
 fn with_names(config: &Config, tls: &[Option<Arc<ListenerTls>>]) -> Vec<(String, Arc<ListenerTls>)> {
     let named = config.listeners.iter().zip(tls);
     named.filter_map(|(listener, tls)| Some((listener.name.clone(), tls.clone()?))).collect()
@@ -380,67 +380,4 @@ fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
     };
     let admin = config.admin.address.map(bind_admin).transpose()?;
     Ok(Bound { listeners, admin })
-}
-
-fn make_fleet(config: &Config, workers: usize) -> Result<Fleet, StartError> {
-    let plans = config.pools.iter().map(|pool| fleet::PoolPlan {
-        name: pool.name.clone(),
-        replicas: pool.replicas,
-        members: pool.members.clone(),
-        thresholds: match pool.probe.kind {
-            ProbeKind::Off => None,
-            _ => Some(Thresholds { rise: pool.probe.rise, fall: pool.probe.fall }),
-        },
-    });
-    Fleet::new(plans.collect(), workers, SystemTime::now())
-        .map_err(|(index, error)| StartError::Ring { pool: config.pools[index].name.to_string(), error })
-}
-
-/// The request path's half of the configuration.
-pub fn make_plan(config: &Config, approaches: &[Approach]) -> Plan {
-    let pools = config.pools.iter().zip(approaches).map(|(pool, approach)| PoolPlan {
-        forward: pool.forward.clone(),
-        reuse: pool.reuse.clone(),
-        on_all_down: pool.on_all_down,
-        approach: approach.clone(),
-    });
-    Plan {
-        router: Router::new(config.routes.clone()),
-        pools: pools.collect(),
-        trusted: TrustedProxies {
-            networks: config.client.trusted_proxies.clone(),
-            headers: config.client.forwarding_headers,
-        },
-        via: config.client.via.clone(),
-    }
-}
-
-/// A view of the pools as configured, with every backend serving: for questions that are asked without a running proxy.
-///
-/// # Errors
-/// A pool's ring can't be built.
-pub fn offline_view(config: &Config) -> Result<View, StartError> {
-    let mut unwatched = config.clone();
-    for pool in &mut unwatched.pools {
-        pool.probe.kind = ProbeKind::Off;
-        for member in &mut pool.members {
-            // Nothing is connected to: a name needs no address here.
-            if let fleet::Address::Name { port, .. } = member.address {
-                member.address = fleet::Address::Socket(SocketAddr::from(([0, 0, 0, 0], port)));
-            }
-        }
-    }
-    let mut view = make_fleet(&unwatched, 1)?.view();
-    for member in view.pools.iter_mut().flat_map(|pool| &mut pool.members) {
-        member.reason = "not known: no proxy was asked".into();
-    }
-    Ok(view)
-}
-
-fn watch_policy((pool, approach): (&PoolConfig, &Approach)) -> WatchPolicy {
-    WatchPolicy {
-        probe: pool.probe.clone(),
-        approach: approach.clone(),
-        resolve_interval: pool.resolve_interval,
-    }
 }

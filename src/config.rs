@@ -10,7 +10,7 @@ use std::{io::Read, path::Path, sync::Arc, time::Duration};
 use crate::{
     admin::AdminPolicy,
     control::probe::ProbePolicy,
-    fleet::{MemberPolicy, OnAllDown},
+    fleet::{LoadPolicy, MemberPolicy, OnAllDown, PassivePolicy},
     preface::PrefaceVersion,
     proxy::{policy::ForwardPolicy, route::RoutePolicy},
     server::{ClientPolicy, ListenerPolicy, ServerPolicy},
@@ -58,6 +58,16 @@ pub struct PoolConfig {
     pub reuse: ReusePolicy,
     /// How backends are probed.
     pub probe: ProbePolicy,
+    /// What requests tell about backends.
+    pub passive: PassivePolicy,
+    /// How much a backend is given at once.
+    pub load: LoadPolicy,
+    /// How long a backend takes to get its keys.
+    pub ramp: Duration,
+    /// A reload that leaves fewer backends with a weight is refused.
+    pub min_backends: usize,
+    /// The share of keys that may move in a minute. 0: no bound.
+    pub max_moved_per_minute: f64,
     /// Which version of HTTP they are asked in.
     pub protocol: Protocol,
     /// Which version of the PROXY protocol connections to the backends begin with. `None`: neither.

@@ -1,26 +1,28 @@
 //! The control plane: the one task that changes the fleet, and the tasks that tell it what happened.
 //!
-//! Owns the fleet and the published view. Facts go down one pipe as [`Event`]s; pictures come up one pipe as [`View`]s.
-//! Never touches a request.
+//! Owns the fleet and the published view. Facts go down one pipe as [`Event`]s, what people want down another as [`Wish`]es; pictures
+//! come up one pipe as [`View`]s. Never touches a request.
 
 pub mod probe;
 
+mod keep;
 mod resolve;
 mod watch;
 
 use std::{
     io,
+    path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::{mpsc, oneshot, watch as channel};
 
-use self::{probe::ProbePolicy, watch::Watched};
+use self::{probe::ProbePolicy, watch::Watching};
 use crate::{
-    fleet::{Applied, Change, Event, Fleet, Standing, View},
-    limits::EVENT_QUEUE,
+    fleet::{Applied, Change, Event, Fleet, Moment, Order, Orders, PoolPlan, Reconfigured, Standing, View},
+    limits::{CONTROL_TICK, EVENT_QUEUE, WISH_QUEUE},
     server::Phase,
     threads,
     upstream::Approach,
@@ -35,10 +37,107 @@ pub struct WatchPolicy {
     pub approach: Approach,
     /// How often host names are resolved anew.
     pub resolve_interval: Duration,
+    /// All of this in words: where they are the same after a change, watching goes on as it was.
+    pub words: Arc<str>,
 }
 
 /// Shows a view to everybody.
 pub type Publish = Box<dyn Fn(Arc<View>) + Send>;
+
+/// What somebody wants of the control task.
+enum Wish {
+    Change(Box<Reconfiguration>, oneshot::Sender<Result<Reconfigured, String>>),
+    Obey { pool: String, backend: String, order: Order, reply: oneshot::Sender<Result<Obeyed, String>> },
+}
+
+/// Pools as they are to be, and what goes with them.
+pub struct Reconfiguration {
+    /// The pools.
+    pub plans: Vec<PoolPlan>,
+    /// How their backends are watched, in the same order.
+    pub policies: Vec<WatchPolicy>,
+    /// Does what can fail elsewhere: it is called when everything else is known to be possible, and nothing is changed if it fails.
+    pub commit: Box<dyn FnOnce() -> Result<(), String> + Send>,
+    /// Shows the views from then on.
+    pub publish: Publish,
+    /// Where orders are kept from then on.
+    pub state_file: Option<PathBuf>,
+}
+
+/// An order that was obeyed.
+#[derive(Debug)]
+pub struct Obeyed {
+    /// What it did.
+    pub report: Reconfigured,
+    /// Why it will not outlive a restart, if it will not.
+    pub not_kept: Option<String>,
+}
+
+/// The way to the control task for people.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    wishes: mpsc::Sender<Wish>,
+}
+
+impl Desk {
+    /// Changes the pools.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub async fn reconfigure(&self, change: Reconfiguration) -> Result<Reconfigured, String> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Wish::Change(Box::new(change), reply), answer).await
+    }
+
+    /// Drains a backend, gives it another weight, or takes that back.
+    ///
+    /// # Errors
+    /// There is no such pool or backend, or the weight makes the ring too large.
+    pub async fn obey(&self, pool: &str, backend: &str, order: Order) -> Result<Obeyed, String> {
+        let (reply, answer) = oneshot::channel();
+        let (pool, backend) = (pool.to_owned(), backend.to_owned());
+        self.ask(Wish::Obey { pool, backend, order, reply }, answer).await
+    }
+
+    async fn ask<T>(&self, wish: Wish, answer: oneshot::Receiver<Result<T, String>>) -> Result<T, String> {
+        let gone = || "the proxy is stopping".to_owned();
+        self.wishes.send(wish).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// What the control thread is started with.
+pub struct Start {
+    /// The fleet.
+    pub fleet: Fleet,
+    /// How each pool's backends are watched.
+    pub policies: Vec<WatchPolicy>,
+    /// Shows the views.
+    pub publish: Publish,
+    /// Turns true when every backend has had its first result.
+    pub proven: channel::Sender<bool>,
+    /// How far the end has come.
+    pub phase: channel::Receiver<Phase>,
+    /// Where orders are kept. `None`: nowhere.
+    pub state_file: Option<PathBuf>,
+    /// What workers say about backends.
+    pub events: Events,
+}
+
+/// The pipe that facts go down.
+#[derive(Debug)]
+pub struct Events {
+    report: mpsc::Sender<Event>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    /// A pipe, and the end that facts are put in at.
+    pub fn pipe() -> (mpsc::Sender<Event>, Events) {
+        let (report, events) = mpsc::channel(EVENT_QUEUE);
+        (report.clone(), Events { report, events })
+    }
+}
 
 /// The control thread.
 #[derive(Debug)]
@@ -47,23 +146,18 @@ pub struct Control {
 }
 
 impl Control {
-    /// Starts it. `proven` turns true when every backend has had its first result.
+    /// Starts it.
     ///
     /// # Errors
     /// No thread or no runtime can be had.
-    pub fn start(
-        fleet: Fleet,
-        policies: Vec<WatchPolicy>,
-        publish: Publish,
-        proven: channel::Sender<bool>,
-        phase: channel::Receiver<Phase>,
-    ) -> io::Result<Control> {
+    pub fn start(start: Start) -> io::Result<(Control, Desk)> {
+        let (wishes, wished) = mpsc::channel(WISH_QUEUE);
         let thread = threads::with_runtime("ringway-control".into(), move |runtime| {
-            runtime.block_on(run(fleet, &policies, publish, proven, phase));
+            runtime.block_on(run(start, wished));
             // A name that is being resolved is not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Control { thread })
+        Ok((Control { thread }, Desk { wishes }))
     }
 
     /// Waits for its end, which comes with the phase.
@@ -74,63 +168,120 @@ impl Control {
     }
 }
 
-async fn run(
-    mut fleet: Fleet,
-    policies: &[WatchPolicy],
+/// Reads the orders that an earlier process has kept.
+///
+/// # Errors
+/// The file is there and can't be read or understood.
+pub fn kept_orders(state_file: &std::path::Path) -> Result<Orders, String> {
+    keep::load(state_file)
+}
+
+struct Chief {
+    fleet: Fleet,
     publish: Publish,
-    proven: channel::Sender<bool>,
-    mut phase: channel::Receiver<Phase>,
-) {
-    let (report, mut events) = mpsc::channel(EVENT_QUEUE);
+    watching: Watching,
+    state_file: Option<PathBuf>,
+}
+
+async fn run(start: Start, mut wished: mpsc::Receiver<Wish>) {
+    let Start { fleet, policies, publish, proven, mut phase, state_file, events } = start;
+    let Events { report, mut events } = events;
     // Dropped at the end of this function, and all watching tasks with it.
-    let _tasks = watch::start(&watched(&fleet.view()), policies, &report);
-    drop(report);
+    let mut watching = Watching::new(report);
+    watching.follow(&fleet, &policies);
+    let mut chief = Chief { fleet, publish, watching, state_file };
+    let mut tick = tokio::time::interval(CONTROL_TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        if !*proven.borrow() && fleet.is_proven() {
+        if !*proven.borrow() && chief.fleet.is_proven() {
             // Nobody may be listening any more: then nobody needs to know.
             let _ = proven.send(true);
         }
         tokio::select! {
             biased;
             () = Phase::Stopping.reached(&mut phase) => return,
-            event = events.recv() => match event {
-                Some(event) => take_in(&mut fleet, event, &publish),
-                // No pool is watched: the picture stays as it is until the end.
-                None => break,
-            },
+            Some(wish) = wished.recv() => chief.grant(wish),
+            Some(event) = events.recv() => chief.take_in(event),
+            _ = tick.tick() => chief.tick(),
         }
     }
-    Phase::Stopping.reached(&mut phase).await;
 }
 
-fn watched(view: &View) -> Vec<Watched> {
-    let pools = view.pools.iter().enumerate();
-    pools.flat_map(|(pool, state)| Watched::all_of(pool, state)).collect()
-}
+impl Chief {
+    /// Applies one event; publishes a new view if requests could notice, and tells people if they would want to know.
+    fn take_in(&mut self, event: Event) {
+        match self.fleet.apply(event, now()) {
+            Applied::Nothing => {}
+            Applied::Moved => drop(self.show()),
+            Applied::Changed(change) => {
+                let revision = self.show();
+                tell(&change, revision);
+            }
+        }
+    }
 
-/// Applies one event; publishes a new view if requests could notice, and tells people if they would want to know.
-fn take_in(fleet: &mut Fleet, event: Event, publish: &Publish) {
-    let change = match fleet.apply(event, SystemTime::now()) {
-        Applied::Nothing => return,
-        Applied::Moved => None,
-        Applied::Changed(change) => Some(change),
-    };
-    let next = fleet.view();
-    let revision = next.revision;
-    let pool = change.as_ref().map(|change| next.pools[change.pool].pool.name.clone());
-    publish(Arc::new(next));
-    if let (Some(change), Some(pool)) = (change, pool) {
-        change.backend.probes.transitions.bump();
-        tell(&change, &pool, revision);
+    fn tick(&mut self) {
+        let (changes, moved) = self.fleet.tick(now());
+        if moved {
+            let revision = self.show();
+            changes.iter().for_each(|change| tell(change, revision));
+        }
+    }
+
+    fn show(&mut self) -> u64 {
+        let view = self.fleet.view();
+        let revision = view.revision;
+        (self.publish)(Arc::new(view));
+        revision
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        // Who asked may have gone away; what was asked for is done all the same.
+        match wish {
+            Wish::Change(change, reply) => drop(reply.send(self.reconfigure(*change))),
+            Wish::Obey { pool, backend, order, reply } => {
+                drop(reply.send(self.obey(&pool, &backend, order)));
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, change: Reconfiguration) -> Result<Reconfigured, String> {
+        let Reconfiguration { plans, policies, commit, publish, state_file } = change;
+        let prepared = self.fleet.prepare(plans).map_err(|error| error.to_string())?;
+        commit()?;
+        let report = self.fleet.adopt(prepared, now());
+        (self.publish, self.state_file) = (publish, state_file);
+        self.show();
+        self.watching.follow(&self.fleet, &policies);
+        Ok(report)
+    }
+
+    fn obey(&mut self, pool: &str, backend: &str, order: Order) -> Result<Obeyed, String> {
+        let report = self.fleet.obey(pool, backend, order, now())?;
+        let revision = self.show();
+        tracing::info!(pool, backend, ?order, revision, "an operator's order");
+        let kept = match &self.state_file {
+            Some(file) => keep::save(file, self.fleet.orders()),
+            None => Err("there is no `server.state_file`: a restart forgets it".to_owned()),
+        };
+        if let (Err(problem), Some(_)) = (&kept, &self.state_file) {
+            tracing::error!(problem, "the operator's order can't be kept");
+        }
+        Ok(Obeyed { report, not_kept: kept.err() })
     }
 }
 
-fn tell(change: &Change, pool: &str, revision: u64) {
-    let Change { backend, from, to, reason, .. } = change;
+fn now() -> Moment {
+    Moment { instant: Instant::now(), wall: SystemTime::now() }
+}
+
+fn tell(change: &Change, revision: u64) {
+    change.backend.probes.transitions.bump();
+    let Change { pool, backend, from, to, reason } = change;
     let (backend, from, to) = (&*backend.name, from.word(), to.word());
     if change.to == Standing::Serving {
-        tracing::info!(pool, backend, from, to, %reason, revision, "backend changed");
+        tracing::info!(pool = &**pool, backend, from, to, %reason, revision, "backend changed");
     } else {
-        tracing::warn!(pool, backend, from, to, %reason, revision, "backend changed");
+        tracing::warn!(pool = &**pool, backend, from, to, %reason, revision, "backend changed");
     }
 }

@@ -1,75 +1,54 @@
 //! The one truth about pools and backends, and the pictures of it that requests read.
 //!
-//! Owns membership, addresses and health, and changes them in one place: [`Fleet::apply`]. Pure: no sockets, no tasks, no
-//! clock of its own. Never decides for a request: that is [`crate::proxy`], on a [`View`].
+//! Owns membership, addresses and health, and changes them in one place: [`Fleet::apply`] for what happens, [`Fleet::adopt`] and
+//! [`Fleet::obey`] for what people want, [`Fleet::tick`] for what time does. Pure: no sockets, no tasks, no clock of its own. Never
+//! decides for a request: that is [`crate::proxy`], on a [`View`].
 
 mod address;
 mod backend;
+mod change;
 mod health;
+mod load;
+mod member;
+mod order;
+mod policy;
+mod ramp;
 mod view;
+mod window;
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 pub use address::{Address, AddressError};
 pub(crate) use address::{host_name_fault, read_socket_path};
 pub use backend::{Backend, Pool};
+pub use change::{Moved, Prepared, Reconfigured, Unchanged};
 pub use health::{Health, Outcome, Thresholds};
-pub use view::{MemberView, PoolView, Standing, View};
+pub use load::{Bound, Busy, LoadCells, Room, Slot};
+pub use order::{Order, Orders};
+pub use policy::{LoadPolicy, MemberPolicy, OnAllDown, PassivePolicy, PoolPlan};
+pub use ramp::{Ramp, Turn};
+pub use view::{MemberView, PoolView, Standing, Tier, Trust, View};
 
-use crate::{
-    endpoint::Endpoint,
-    ring::{MemberIndex, Ring, RingError, Weight},
-};
+use self::member::MemberState;
+use crate::{endpoint::Endpoint, ring::Ring};
 
-/// One backend as the configuration has it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MemberPolicy {
-    /// What the ring hashes: a backend keeps its keys when its address changes.
-    pub name: Arc<str>,
-    /// Where it is.
-    pub address: Address,
-    /// Its share of the ring, relative to the others. 0: on no key's walk.
-    pub weight: Weight,
-}
-
-/// What to do with requests when no backend of a pool is serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnAllDown {
-    /// 503 with `Retry-After`.
-    Refuse,
-    /// Go to the key's owner all the same: for pools whose health checks are less certain than their backends.
-    TryAnyway,
-}
-
-impl fmt::Display for OnAllDown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            OnAllDown::Refuse => "refuse",
-            OnAllDown::TryAnyway => "try-anyway",
-        })
-    }
-}
-
-/// One pool, as the fleet needs it.
-#[derive(Debug)]
-pub struct PoolPlan {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Virtual nodes per unit of weight.
-    pub replicas: u32,
-    /// Its backends.
-    pub members: Vec<MemberPolicy>,
-    /// How many results in a row change a backend's standing. `None`: there are no health checks.
-    pub thresholds: Option<Thresholds>,
+/// A moment on both clocks: one that nobody sets, for measuring, and one for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For how long something lasts.
+    pub instant: Instant,
+    /// For when something was.
+    pub wall: SystemTime,
 }
 
 /// Something that happened to a backend.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// The pool's index.
-    pub pool: usize,
-    /// The backend's index in its pool's ring.
-    pub member: MemberIndex,
+    /// The backend's [`Backend::id`]. Events about those that are gone are ignored.
+    pub backend: usize,
     /// What happened.
     pub fact: Fact,
 }
@@ -83,13 +62,22 @@ pub enum Fact {
     Resolved(Arc<[Endpoint]>),
     /// Its host name could not be resolved. The addresses known so far stay in use.
     NotResolved(String),
+    /// As many requests as it takes have failed in a row.
+    Struck {
+        /// How many.
+        failures: u32,
+        /// How the last one ended.
+        last: &'static str,
+    },
+    /// The requests of its trial have succeeded.
+    TrialPassed,
 }
 
 /// A change of a backend's standing, for the log and the metrics.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The pool's index.
-    pub pool: usize,
+    /// The pool's name.
+    pub pool: Arc<str>,
     /// The backend.
     pub backend: Arc<Backend>,
     /// Standing before.
@@ -115,118 +103,116 @@ pub enum Applied {
 #[derive(Debug)]
 pub struct Fleet {
     pools: Vec<PoolState>,
+    orders: Orders,
+    /// By [`Backend::id`], where it stands. `None`: it is gone.
+    places: Vec<Option<(usize, usize)>>,
+    pool_ids: usize,
+    workers: usize,
     revision: u64,
+    /// The first configuration is in force: from then on what comes joins what is there.
+    is_running: bool,
 }
 
 #[derive(Debug)]
 struct PoolState {
     pool: Arc<Pool>,
     ring: Arc<Ring>,
-    thresholds: Option<Thresholds>,
+    turn: Option<Turn>,
+    plan: PoolPlan,
     members: Vec<MemberState>,
 }
 
-#[derive(Debug)]
-struct MemberState {
-    backend: Arc<Backend>,
-    addresses: Arc<[Endpoint]>,
-    /// Its host name has been looked up, with whatever result, or it has none.
-    looked_up: bool,
-    health: Health,
-    since: SystemTime,
-    reason: Arc<str>,
-}
-
 impl Fleet {
-    /// Builds the rings. Every backend begins unproven where there are health checks, and serving where there are none.
+    /// Builds the rings. Every backend begins unproven where there are health checks, and serving where there are none. What operators
+    /// ordered before the process began is in force from the start.
     ///
     /// # Errors
-    /// The pool's index, and why its ring can't be built.
-    pub fn new(plans: Vec<PoolPlan>, workers: usize, now: SystemTime) -> Result<Fleet, (usize, RingError)> {
-        let mut pools = Vec::with_capacity(plans.len());
-        let mut ids = 0..;
-        for (index, plan) in plans.into_iter().enumerate() {
-            let members = plan.members.iter().map(|member| (member.name.clone(), member.weight));
-            let ring = Ring::build(members, plan.replicas).map_err(|error| (index, error))?;
-            let mut policies = plan.members;
-            policies.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
-            let members = policies.into_iter().zip(&mut ids).map(|(policy, id)| {
-                let (addresses, reason) = first_addresses(&policy.address);
-                let (health, reason) = first_health(plan.thresholds, reason);
-                let backend = Arc::new(Backend::new(id, policy, workers));
-                let looked_up = !addresses.is_empty();
-                MemberState { backend, addresses, looked_up, health, since: now, reason: reason.into() }
-            });
-            pools.push(PoolState {
-                pool: Arc::new(Pool::new(plan.name, workers)),
-                members: members.collect(),
-                ring: Arc::new(ring),
-                thresholds: plan.thresholds,
-            });
-        }
-        Ok(Fleet { pools, revision: 0 })
+    /// A pool's ring can't be built.
+    pub fn new(
+        plans: Vec<PoolPlan>,
+        orders: Orders,
+        workers: usize,
+        now: Moment,
+    ) -> Result<Fleet, Unchanged> {
+        let mut fleet = Fleet {
+            pools: Vec::new(),
+            orders,
+            places: Vec::new(),
+            pool_ids: 0,
+            workers,
+            revision: 0,
+            is_running: false,
+        };
+        let prepared = fleet.prepare(plans)?;
+        fleet.adopt(prepared, now);
+        Ok(fleet)
     }
 
     /// Takes in what happened at `now`.
-    pub fn apply(&mut self, event: Event, now: SystemTime) -> Applied {
-        let state = &mut self.pools[event.pool];
-        let member = &mut state.members[event.member.as_usize()];
-        let from = member.standing();
+    pub fn apply(&mut self, event: Event, now: Moment) -> Applied {
+        let Some((pool, member)) = self.places.get(event.backend).copied().flatten() else {
+            return Applied::Nothing;
+        };
+        let state = &mut self.pools[pool];
+        let could_eject = matches!(
+            (&event.fact, state.members[member].health),
+            (Fact::Struck { .. }, _) | (Fact::Probed(Outcome::Pass), Health::Down { .. })
+        );
+        let may_eject = could_eject && state.weighing().leaves_enough(state, member);
+        let PoolState { pool, plan, members, .. } = state;
+        let member = &mut members[member];
+        let before = member.standing();
         let mut moved = false;
         match event.fact {
-            Fact::Probed(outcome) => {
-                let Some(thresholds) = state.thresholds else {
-                    return Applied::Nothing;
-                };
-                let reason = outcome.reason();
-                member.health = member.health.after(outcome.is_pass(), thresholds);
-                if member.standing() != from {
-                    member.reason = reason;
+            Fact::Probed(outcome) => member.probed(&outcome, plan, may_eject, now),
+            Fact::Resolved(addresses) => moved = member.resolved(addresses),
+            Fact::NotResolved(error) => member.not_resolved(&error),
+            Fact::Struck { failures, last } => {
+                let why = format!("{failures} requests in a row failed, the last with {last}");
+                if !member.struck(&why, &plan.passive, may_eject, now.instant) {
+                    member.backend.load.forget_strikes();
                 }
             }
-            Fact::Resolved(addresses) => {
-                member.looked_up = true;
-                if member.addresses != addresses {
-                    member.addresses = addresses;
-                    moved = true;
-                }
-                if member.standing() != from {
-                    member.reason = "its host name has an address".into();
-                }
+            Fact::TrialPassed => member.trial_passed(),
+        }
+        match changed(pool, member, before, plan, now) {
+            Some(change) => Applied::Changed(change),
+            None if moved => Applied::Moved,
+            None => Applied::Nothing,
+        }
+    }
+
+    /// Takes in that time has passed. The changes, and whether a view must be published for them or for something else.
+    pub fn tick(&mut self, now: Moment) -> (Vec<Change>, bool) {
+        let (mut changes, mut moved) = (Vec::new(), false);
+        for state in &mut self.pools {
+            if state.turn.as_ref().is_some_and(|turn| turn.ramp.is_over(now.instant)) {
+                state.turn = None;
+                moved = true;
             }
-            Fact::NotResolved(error) => {
-                member.looked_up = true;
-                if member.addresses.is_empty() {
-                    member.reason = format!("its host name has no address: {error}").into();
+            let mut weighing = state.weighing();
+            for index in 0..state.members.len() {
+                let may_eject = weighing.leaves_enough(state, index);
+                let member = &mut state.members[index];
+                let before = member.standing();
+                moved |= member.tick(&state.plan.passive, may_eject, now);
+                if let Some(change) = changed(&state.pool, member, before, &state.plan, now) {
+                    changes.push(change);
+                    weighing = state.weighing();
                 }
             }
         }
-        let to = member.standing();
-        if to == from {
-            return if moved { Applied::Moved } else { Applied::Nothing };
-        }
-        member.since = now;
-        Applied::Changed(Change {
-            pool: event.pool,
-            backend: member.backend.clone(),
-            from,
-            to,
-            reason: member.reason.clone(),
-        })
+        moved |= !changes.is_empty();
+        (changes, moved)
     }
 
     /// The picture as it is now, under the next revision.
     pub fn view(&mut self) -> View {
         self.revision += 1;
         let pools = self.pools.iter().map(|state| {
-            let members = state.members.iter().map(|member| MemberView {
-                backend: member.backend.clone(),
-                addresses: member.addresses.clone(),
-                standing: member.standing(),
-                since: member.since,
-                reason: member.reason.clone(),
-            });
-            PoolView::new(state.pool.clone(), state.ring.clone(), members.collect())
+            let members = state.members.iter().map(MemberState::view).collect();
+            let PoolState { pool, ring, turn, plan, .. } = state;
+            PoolView::new(pool.clone(), ring.clone(), turn.clone(), members, &plan.load)
         });
         View::new(self.revision, pools.collect())
     }
@@ -236,41 +222,85 @@ impl Fleet {
         let mut members = self.pools.iter().flat_map(|pool| &pool.members);
         members.all(|member| member.looked_up && member.health != Health::Unproven)
     }
-}
 
-impl MemberState {
-    fn standing(&self) -> Standing {
-        if self.backend.weight.is_zero() {
-            Standing::Drained
-        } else if self.addresses.is_empty() {
-            Standing::Unresolved
-        } else {
-            match self.health {
-                Health::Unwatched | Health::Up { .. } => Standing::Serving,
-                Health::Unproven => Standing::Unproven,
-                Health::Down { .. } => Standing::Down,
+    /// All backends, by pool.
+    pub fn backends(&self) -> impl Iterator<Item = (usize, &Arc<Backend>)> {
+        let pools = self.pools.iter().enumerate();
+        pools.flat_map(|(pool, state)| state.members.iter().map(move |member| (pool, &member.backend)))
+    }
+
+    fn next_backend_id(&mut self) -> usize {
+        self.places.push(None);
+        self.places.len() - 1
+    }
+
+    fn next_pool_id(&mut self) -> usize {
+        self.pool_ids += 1;
+        self.pool_ids - 1
+    }
+
+    fn renumber(&mut self) {
+        self.places.fill(None);
+        for (pool, state) in self.pools.iter().enumerate() {
+            for (index, member) in state.members.iter().enumerate() {
+                self.places[member.backend.id] = Some((pool, index));
             }
         }
     }
 }
 
-fn first_addresses(address: &Address) -> (Arc<[Endpoint]>, Option<&'static str>) {
-    match address.endpoint() {
-        Some(endpoint) => (Arc::new([endpoint]), None),
-        None => (Arc::new([]), Some("its host name is not resolved yet")),
+/// How much of a pool is ejected, and how many serve.
+#[derive(Clone, Copy, Debug)]
+struct Weighing {
+    all: f64,
+    out: f64,
+    serving: usize,
+}
+
+impl PoolState {
+    fn weighing(&self) -> Weighing {
+        let mut weighing = Weighing { all: 0.0, out: 0.0, serving: 0 };
+        for member in &self.members {
+            let weight = member.weight().millionths() as f64;
+            weighing.all += weight;
+            weighing.out += if member.trust == Trust::Whole { 0.0 } else { weight };
+            weighing.serving += usize::from(member.standing() == Standing::Serving);
+        }
+        weighing
     }
 }
 
-fn first_health(thresholds: Option<Thresholds>, reason: Option<&'static str>) -> (Health, &'static str) {
-    match thresholds {
-        Some(_) => (Health::Unproven, reason.unwrap_or("not probed yet")),
-        None => (Health::Unwatched, reason.unwrap_or("there are no health checks")),
+impl Weighing {
+    /// Whether this member may be ejected: not if nobody else serves, and not if too much of the pool is out already.
+    fn leaves_enough(self, state: &PoolState, index: usize) -> bool {
+        let member = &state.members[index];
+        let serves = member.standing() == Standing::Serving;
+        let is_new = member.trust == Trust::Whole;
+        let out = self.out + if is_new { member.weight().millionths() as f64 } else { 0.0 };
+        self.serving > usize::from(serves) && out <= state.plan.passive.max_ejected * self.all
     }
+}
+
+/// What follows from a change that was made to a member.
+fn changed(
+    pool: &Pool,
+    member: &mut MemberState,
+    from: Standing,
+    plan: &PoolPlan,
+    now: Moment,
+) -> Option<Change> {
+    let to = member.standing();
+    member.settle(from, plan.ramp, now);
+    let (backend, reason) = (member.backend.clone(), member.reason.clone());
+    (to != from).then(|| Change { pool: pool.name.clone(), backend, from, to, reason })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::ring::Weight;
 
     fn plan(names: &[&str]) -> PoolPlan {
         let members = names.iter().map(|name| MemberPolicy {
@@ -278,25 +308,65 @@ mod tests {
             address: "127.0.0.1:1".parse().unwrap(),
             weight: Weight::ONE,
         });
-        PoolPlan {
-            name: "p".into(),
-            replicas: 16,
-            members: members.collect(),
-            thresholds: Some(Thresholds { rise: 2, fall: 2 }),
-        }
+        let mut plan = PoolPlan::new("p", 16, members.collect());
+        plan.thresholds = Some(Thresholds { rise: 2, fall: 2 });
+        plan
     }
 
-    fn probe(fleet: &mut Fleet, member: u32, outcome: Outcome) -> Applied {
-        let event = Event { pool: 0, member: MemberIndex(member), fact: Fact::Probed(outcome) };
-        fleet.apply(event, SystemTime::UNIX_EPOCH)
+    /// A fleet with a clock of its own.
+    struct Scene {
+        fleet: Fleet,
+        began: Instant,
+        passed: Duration,
+    }
+
+    impl Scene {
+        fn of(plan: PoolPlan) -> Scene {
+            let began = Instant::now();
+            let now = Moment { instant: began, wall: SystemTime::UNIX_EPOCH };
+            let fleet = Fleet::new(vec![plan], Orders::default(), 1, now).unwrap();
+            Scene { fleet, began, passed: Duration::ZERO }
+        }
+
+        fn serving(plan: PoolPlan) -> Scene {
+            let mut scene = Scene::of(plan);
+            for member in 0..scene.fleet.pools[0].members.len() {
+                scene.apply(member, Fact::Probed(Outcome::Pass));
+            }
+            scene
+        }
+
+        fn now(&self) -> Moment {
+            Moment { instant: self.began + self.passed, wall: SystemTime::UNIX_EPOCH + self.passed }
+        }
+
+        fn apply(&mut self, member: usize, fact: Fact) -> Applied {
+            let backend = self.fleet.pools[0].members[member].backend.id;
+            let now = self.now();
+            self.fleet.apply(Event { backend, fact }, now)
+        }
+
+        fn strike(&mut self, member: usize) -> Applied {
+            self.apply(member, Fact::Struck { failures: 5, last: "broken" })
+        }
+
+        fn wait(&mut self, seconds: u64) {
+            self.passed += Duration::from_secs(seconds);
+            let now = self.now();
+            self.fleet.tick(now);
+        }
+
+        fn standing(&self, member: usize) -> Standing {
+            self.fleet.pools[0].members[member].standing()
+        }
     }
 
     #[test]
     fn a_change_of_health_shares_the_ring_and_grows_the_revision_by_one() {
-        let mut fleet = Fleet::new(vec![plan(&["a", "b"])], 1, SystemTime::UNIX_EPOCH).unwrap();
-        let first = fleet.view();
-        assert!(matches!(probe(&mut fleet, 0, Outcome::Pass), Applied::Changed(_)));
-        let second = fleet.view();
+        let mut scene = Scene::of(plan(&["a", "b"]));
+        let first = scene.fleet.view();
+        assert!(matches!(scene.apply(0, Fact::Probed(Outcome::Pass)), Applied::Changed(_)));
+        let second = scene.fleet.view();
         assert!(Arc::ptr_eq(&first.pools[0].ring, &second.pools[0].ring));
         assert_eq!((first.revision, second.revision), (1, 2));
         assert_eq!(second.pools[0].serving, 1);
@@ -304,17 +374,17 @@ mod tests {
 
     #[test]
     fn the_first_result_decides_alone_and_later_ones_need_their_number() {
-        let mut fleet = Fleet::new(vec![plan(&["a"])], 1, SystemTime::UNIX_EPOCH).unwrap();
-        assert!(!fleet.is_proven());
-        assert!(matches!(probe(&mut fleet, 0, Outcome::Pass), Applied::Changed(_)));
-        assert!(fleet.is_proven());
-        assert!(matches!(probe(&mut fleet, 0, Outcome::fail("no")), Applied::Nothing));
-        let Applied::Changed(change) = probe(&mut fleet, 0, Outcome::fail("again")) else {
+        let mut scene = Scene::of(plan(&["a"]));
+        assert!(!scene.fleet.is_proven());
+        assert!(matches!(scene.apply(0, Fact::Probed(Outcome::Pass)), Applied::Changed(_)));
+        assert!(scene.fleet.is_proven());
+        assert!(matches!(scene.apply(0, Fact::Probed(Outcome::fail("no"))), Applied::Nothing));
+        let Applied::Changed(change) = scene.apply(0, Fact::Probed(Outcome::fail("again"))) else {
             panic!("still up")
         };
         assert_eq!((change.from, change.to, &*change.reason), (Standing::Serving, Standing::Down, "again"));
-        assert!(matches!(probe(&mut fleet, 0, Outcome::Pass), Applied::Nothing));
-        assert!(matches!(probe(&mut fleet, 0, Outcome::Pass), Applied::Changed(_)));
+        assert!(matches!(scene.apply(0, Fact::Probed(Outcome::Pass)), Applied::Nothing));
+        assert!(matches!(scene.apply(0, Fact::Probed(Outcome::Pass)), Applied::Changed(_)));
     }
 
     #[test]
@@ -322,15 +392,148 @@ mod tests {
         let mut plan = plan(&["a"]);
         plan.members[0].address = "cache.internal:80".parse().unwrap();
         plan.thresholds = None;
-        let mut fleet = Fleet::new(vec![plan], 1, SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(fleet.view().pools[0].members[0].standing, Standing::Unresolved);
-        let member = MemberIndex(0);
-        let found = Fact::Resolved(Arc::new([Endpoint::Tcp("127.0.0.1:1".parse().unwrap())]));
-        assert!(!fleet.is_proven(), "nobody knows yet where its backend is");
-        fleet.apply(Event { pool: 0, member, fact: found }, SystemTime::UNIX_EPOCH);
-        assert!(fleet.is_proven());
-        fleet
-            .apply(Event { pool: 0, member, fact: Fact::NotResolved("gone".into()) }, SystemTime::UNIX_EPOCH);
-        assert_eq!(fleet.view().pools[0].members[0].standing, Standing::Serving);
+        let mut scene = Scene::of(plan);
+        assert_eq!(scene.standing(0), Standing::Unresolved);
+        assert!(!scene.fleet.is_proven(), "nobody knows yet where its backend is");
+        scene.apply(0, Fact::Resolved(Arc::new([Endpoint::Tcp("127.0.0.1:1".parse().unwrap())])));
+        assert!(scene.fleet.is_proven());
+        scene.apply(0, Fact::NotResolved("gone".into()));
+        assert_eq!(scene.standing(0), Standing::Serving);
+    }
+
+    #[test]
+    fn an_ejection_ends_in_a_trial_and_each_further_one_lasts_longer() {
+        let mut scene = Scene::serving(plan(&["a", "b", "c"]));
+        assert!(matches!(scene.strike(0), Applied::Changed(_)));
+        assert_eq!(scene.standing(0), Standing::Ejected);
+        scene.wait(9);
+        assert_eq!(scene.standing(0), Standing::Ejected);
+        scene.wait(1);
+        assert_eq!(scene.standing(0), Standing::Trial);
+        assert!(matches!(scene.strike(0), Applied::Changed(_)), "one failure of a trial is enough");
+        scene.wait(19);
+        assert_eq!(scene.standing(0), Standing::Ejected);
+        scene.wait(1);
+        assert!(matches!(scene.apply(0, Fact::TrialPassed), Applied::Changed(_)));
+        assert_eq!(scene.standing(0), Standing::Serving);
+        // It behaves for as long as its last ejection lasted: the next one is as short as the one before.
+        scene.wait(20);
+        scene.strike(0);
+        scene.wait(20);
+        assert_eq!(scene.standing(0), Standing::Trial);
+    }
+
+    #[test]
+    fn no_more_than_the_share_is_ejected_and_never_the_last() {
+        let mut scene = Scene::serving(plan(&["a", "b", "c", "d"]));
+        (0..4).for_each(|member| drop(scene.strike(member)));
+        let ejected = (0..4).filter(|&member| scene.standing(member) == Standing::Ejected).count();
+        assert_eq!(ejected, 2);
+        let mut alone = plan(&["a"]);
+        alone.passive.max_ejected = 1.0;
+        let mut scene = Scene::serving(alone);
+        scene.strike(0);
+        assert_eq!(scene.standing(0), Standing::Serving);
+    }
+
+    #[test]
+    fn a_share_of_failures_ejects_as_a_row_of_them_does() {
+        let mut scene = Scene::serving(plan(&["a", "b"]));
+        scene.wait(1);
+        let backend = scene.fleet.pools[0].members[0].backend.clone();
+        let count = |all, failed| {
+            backend.cells(0).ended.add(all);
+            backend.cells(0).failed.add(failed);
+        };
+        count(19, 19);
+        scene.wait(1);
+        assert_eq!(scene.standing(0), Standing::Serving, "too few to judge");
+        count(19, 0);
+        scene.wait(1);
+        assert_eq!(scene.standing(0), Standing::Ejected);
+        scene.wait(10);
+        assert_eq!(scene.standing(0), Standing::Trial, "what was before its ejection does not count");
+    }
+
+    #[test]
+    fn who_goes_up_and_down_too_often_stays_out_longer() {
+        let mut plan = plan(&["a", "b"]);
+        plan.thresholds = Some(Thresholds { rise: 1, fall: 1 });
+        let mut scene = Scene::serving(plan);
+        for _ in 0..3 {
+            scene.apply(0, Fact::Probed(Outcome::fail("no")));
+            scene.apply(0, Fact::Probed(Outcome::Pass));
+            assert_eq!(scene.standing(0), Standing::Serving);
+        }
+        scene.apply(0, Fact::Probed(Outcome::fail("no")));
+        let Applied::Changed(change) = scene.apply(0, Fact::Probed(Outcome::Pass)) else {
+            panic!("it is up")
+        };
+        assert_eq!(change.to, Standing::Ejected);
+        assert!(change.reason.contains("flapping"), "{}", change.reason);
+        scene.wait(10);
+        assert_eq!(scene.standing(0), Standing::Trial);
+    }
+
+    #[test]
+    fn a_backend_that_was_restarted_is_not_kept_out_for_its_predecessor() {
+        let mut scene = Scene::serving(plan(&["a", "b"]));
+        scene.strike(0);
+        for passes in [false, false, true, true] {
+            let outcome = if passes { Outcome::Pass } else { Outcome::fail("refused") };
+            scene.apply(0, Fact::Probed(outcome));
+        }
+        assert_eq!(scene.standing(0), Standing::Trial);
+    }
+
+    #[test]
+    fn what_stays_in_a_change_keeps_its_standing_and_the_others_keep_their_keys() {
+        let mut scene = Scene::serving(plan(&["a", "b", "c"]));
+        scene.strike(0);
+        let before = scene.fleet.view();
+        let mut next = plan(&["a", "b", "d"]);
+        next.ramp = Duration::from_secs(30);
+        let prepared = scene.fleet.prepare(vec![next]).unwrap();
+        let now = scene.now();
+        let report = scene.fleet.adopt(prepared, now);
+        assert_eq!((report.added, report.removed), (vec!["p/d".to_owned()], vec!["p/c".to_owned()]));
+        assert_eq!(scene.standing(0), Standing::Ejected);
+        assert_eq!(scene.standing(2), Standing::Unproven);
+        let after = scene.fleet.view();
+        for member in [0, 1] {
+            let (old, new) = (&before.pools[0].members[member], &after.pools[0].members[member]);
+            assert!(Arc::ptr_eq(&old.backend, &new.backend));
+        }
+        assert!(after.pools[0].turn.is_some(), "keys move one after the other");
+        scene.wait(30);
+        assert!(scene.fleet.view().pools[0].turn.is_none());
+    }
+
+    #[test]
+    fn a_change_that_leaves_too_few_is_refused_and_changes_nothing() {
+        let mut scene = Scene::serving(plan(&["a", "b", "c"]));
+        let mut next = plan(&["a"]);
+        next.min_backends = 2;
+        let error = scene.fleet.prepare(vec![next]).unwrap_err();
+        assert_eq!(error, Unchanged::TooFew { pool: "p".into(), left: 1, least: 2 });
+        assert_eq!(scene.fleet.view().pools[0].members.len(), 3);
+    }
+
+    #[test]
+    fn a_drained_backend_has_no_place_on_the_ring_until_the_order_is_taken_back() {
+        let mut scene = Scene::serving(plan(&["a", "b"]));
+        let now = scene.now();
+        let report = scene.fleet.obey("p", "a", Order::Drain, now).unwrap();
+        assert_eq!(report.changed, ["p/a"]);
+        assert!((0.2..0.8).contains(&report.moved[0].share));
+        assert_eq!(scene.standing(0), Standing::Drained);
+        // A reload does not undo it.
+        let prepared = scene.fleet.prepare(vec![plan(&["a", "b"])]).unwrap();
+        scene.fleet.adopt(prepared, now);
+        assert_eq!(scene.standing(0), Standing::Drained);
+        scene.fleet.obey("p", "a", Order::None, now).unwrap();
+        assert_eq!(scene.standing(0), Standing::Serving);
+        assert!(scene.fleet.obey("p", "x", Order::Drain, now).is_err());
+        assert!(scene.fleet.obey("x", "a", Order::Drain, now).is_err());
     }
 }

@@ -85,6 +85,13 @@ pub const HANDSHAKES: usize = 1024;
 /// How long the last word of a TLS session may take to leave.
 pub const TLS_GOODBYE: Duration = Duration::from_secs(1);
 
+/// What people want of the control task, waiting for it.
+pub const WISH_QUEUE: usize = 64;
+
+/// How often the control task looks at what time alone changes: ejections that end, windows, ramps. A scrape of the cells of 1000 backends
+/// takes it a tenth of a millisecond.
+pub const CONTROL_TICK: Duration = Duration::from_millis(100);
+
 /// Events waiting for the control task.
 pub const EVENT_QUEUE: usize = 4096;
 

@@ -23,26 +23,30 @@ mod request_body;
 mod send;
 mod short;
 mod tunnel;
+mod under_way;
 mod waits;
 
 use std::{
     cell::{Cell, RefCell},
     ops::Deref,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
 use arc_swap::{ArcSwap, Cache};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
-use self::{client::TrustedProxies, policy::ForwardPolicy, route::Router};
+use self::{choose::Rules, client::TrustedProxies, policy::ForwardPolicy, route::Router};
 use crate::{
-    fleet::{OnAllDown, View},
-    http1::{AnswerHead, RequestHead},
+    fleet::{Event, OnAllDown, View},
+    http1::{AnswerHead, Method, RequestHead},
     io::{BufferPool, Pipes},
     limits::{ACCESS_BATCH_TIME, BUFFER_BYTES, SPARE_BUFFERS},
-    tally::WorkerCells,
+    tally::{Refusal, WorkerCells},
     telemetry::access::{AccessLine, AccessLines, AccessLog},
     upstream::{Approach, Protocol, ReusePolicy, Upstreams},
 };
@@ -68,6 +72,8 @@ pub struct Plan {
     pub trusted: TrustedProxies,
     /// The pseudonym in `Via`.
     pub via: Option<String>,
+    /// Requests under way in all. `None`: no bound.
+    pub max_requests: Option<usize>,
 }
 
 /// One pool, as the request path needs it.
@@ -84,10 +90,33 @@ pub struct PoolPlan {
 }
 
 impl PoolPlan {
+    /// What a request with this method may do on its way along the ring.
+    fn rules(&self, method: Method) -> Rules {
+        Rules {
+            attempts: self.forward.attempts,
+            on_all_down: self.on_all_down,
+            owner_only: self.forward.affinity.binds(method),
+            when_full: self.forward.when_full,
+        }
+    }
+
     /// Whether a client may change to this protocol. Backends of HTTP/2 are not asked to: their connections are shared.
     fn allows_upgrade(&self, protocol: &[u8]) -> bool {
         self.approach.protocol == Protocol::Http1 && self.forward.allows_upgrade(protocol)
     }
+}
+
+/// What all workers have of the proxy in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The published picture.
+    pub pictures: Arc<ArcSwap<Picture>>,
+    /// Where access lines go, if they are wanted.
+    pub access_log: Option<AccessLog>,
+    /// Where is told what requests say about backends.
+    pub report: mpsc::Sender<Event>,
+    /// Requests under way, counted where there is a bound.
+    pub under_way: Arc<AtomicUsize>,
 }
 
 /// A worker's own half of the proxy: its connections, buffers and counts.
@@ -101,12 +130,16 @@ pub struct Gateway {
     pub buffers: BufferPool,
     /// Ways past the buffers.
     pub pipes: Pipes,
+    /// Where this worker tells what requests say about backends.
+    pub report: mpsc::Sender<Event>,
     /// Where this worker counts what belongs to no pool.
     pub cells: Arc<WorkerCells>,
     /// Where this worker collects access lines, if they are wanted.
     access: Option<AccessLines>,
     /// Told when the first line of a batch is there.
     first_line: Notify,
+    /// Requests under way, over all workers; counted where there is a bound.
+    under_way: Arc<AtomicUsize>,
     /// No request after the present one on any connection.
     pub draining: Cell<bool>,
     picture: RefCell<LocalPicture>,
@@ -140,22 +173,30 @@ impl Deref for Held {
     }
 }
 
+/// A request under way.
+#[derive(Debug)]
+struct Entered<'a>(&'a AtomicUsize);
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Gateway {
     /// One for this worker.
-    pub fn new(
-        worker: usize,
-        pictures: Arc<ArcSwap<Picture>>,
-        access_log: Option<&AccessLog>,
-        cells: Arc<WorkerCells>,
-    ) -> Gateway {
+    pub fn new(worker: usize, common: Common, cells: Arc<WorkerCells>) -> Gateway {
+        let Common { pictures, access_log, report, under_way } = common;
         let local = Rc::new(Held(pictures.load_full()));
         Gateway {
             worker,
-            access: access_log.map(AccessLog::lines),
+            access: access_log.as_ref().map(AccessLog::lines),
             first_line: Notify::new(),
             upstreams: Upstreams::new(worker),
             buffers: BufferPool::default(),
             pipes: Pipes::default(),
+            report,
+            under_way,
             cells,
             draining: Cell::new(false),
             picture: RefCell::new(LocalPicture { published: Cache::new(pictures), local }),
@@ -174,6 +215,16 @@ impl Gateway {
             *local = Rc::new(Held(now.clone()));
         }
         local.clone()
+    }
+
+    /// Counts a request under way, if there is a bound and room.
+    ///
+    /// # Errors
+    /// There is no room.
+    fn enter(&self, plan: &Plan) -> Result<Option<Entered<'_>>, Refusal> {
+        let Some(most) = plan.max_requests else { return Ok(None) };
+        let entered = Entered(&self.under_way);
+        if self.under_way.fetch_add(1, Relaxed) >= most { Err(Refusal::Overload) } else { Ok(Some(entered)) }
     }
 
     /// A number that nobody can foresee from the outside by chance.

@@ -7,6 +7,7 @@
 mod balance;
 mod build;
 mod circle;
+mod difference;
 mod fingerprint;
 mod walk;
 mod weight;

@@ -11,7 +11,7 @@ mod listen;
 mod multiplex;
 mod worker;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -87,6 +87,10 @@ pub struct ServerPolicy {
     pub workers: usize,
     /// Whom the process becomes once everything is bound. `None`: it stays who it is.
     pub user: Option<String>,
+    /// Where operators' orders are kept. `None`: nowhere.
+    pub state_file: Option<PathBuf>,
+    /// The configuration is read again when its file changes.
+    pub watch_config: bool,
     /// After the signal to stop: how long connections are still accepted while readiness says no.
     pub drain_delay: Duration,
     /// After that: how long requests may take to finish.
@@ -108,6 +112,8 @@ pub struct ClientPolicy {
     pub max_headers: usize,
     /// Connections in all.
     pub max_connections: usize,
+    /// Requests under way in all. `None`: no bound.
+    pub max_requests_in_flight: Option<usize>,
     /// Connections from one address. `None`: no bound.
     pub max_connections_per_address: Option<usize>,
     /// Networks whose forwarding headers count.

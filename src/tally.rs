@@ -112,6 +112,14 @@ reasons! {
     OffOwner {
         /// Its health checks failed.
         OwnerDown = "owner_down",
+        /// Requests failed at it, and it was ejected for that.
+        OwnerEjected = "owner_ejected",
+        /// It takes its keys one after the other, and this one comes later.
+        Ramp = "ramp",
+        /// It has more than its share of the pool's requests in flight.
+        Spill = "spill",
+        /// It has as many requests as it may have.
+        OwnerFull = "owner_full",
         /// Its host name has no address.
         OwnerUnresolved = "owner_unresolved",
         /// An attempt at it failed in this request.
@@ -180,6 +188,12 @@ reasons! {
         BackendProtocol = "backend_protocol",
         /// 503: no backend is serving.
         NoBackend = "no_backend",
+        /// 503: the owner is not serving, and the pool lets nobody else serve its keys.
+        OwnerDown = "owner_down",
+        /// 503: the backends have as many requests as they may have.
+        Full = "full",
+        /// 503: more requests than Ringway takes at once.
+        Overload = "overload",
         /// 504: the backend is too slow.
         BackendTimeout = "backend_timeout",
         /// 505: neither HTTP/1.0 nor HTTP/1.1.
@@ -201,7 +215,7 @@ impl Refusal {
             Refusal::HeadTooLarge => 431,
             Refusal::TransferCoding | Refusal::Protocol => 501,
             Refusal::BackendBroken | Refusal::BackendProtocol => 502,
-            Refusal::NoBackend => 503,
+            Refusal::NoBackend | Refusal::OwnerDown | Refusal::Full | Refusal::Overload => 503,
             Refusal::BackendTimeout => 504,
             Refusal::Version => 505,
         }
@@ -313,10 +327,14 @@ pub struct BackendCells {
     pub requests: ByReason<{ Class::ALL.len() }>,
     /// Attempts by [`AttemptEnd`].
     pub attempts: ByReason<{ AttemptEnd::ALL.len() }>,
-    /// Attempts begun: less those ended, the requests in flight.
-    pub begun: Tally,
     /// Attempts ended.
     pub ended: Tally,
+    /// Of those, the ones that count as failures of the backend.
+    pub failed: Tally,
+    /// Nanoseconds from the request to the answer's head, added up; counted where the backend's limit follows its latency.
+    pub latency_nanos: Tally,
+    /// How many answers that was.
+    pub latency_count: Tally,
     /// Connections opened.
     pub opened: Tally,
     /// Requests on a connection that had served one before.
@@ -341,6 +359,10 @@ pub struct PoolCells {
     pub first_byte: Histogram,
     /// Time to open a connection to a backend.
     pub connect: Histogram,
+    /// Places taken at backends: less those given back, the pool's requests in flight.
+    pub slots_begun: Tally,
+    /// Places given back.
+    pub slots_ended: Tally,
     /// Requests not sent to their key's owner, by [`OffOwner`].
     pub off_owner: ByReason<{ OffOwner::ALL.len() }>,
     /// Repeats, by the [`AttemptEnd`] that led to them.

@@ -89,7 +89,7 @@ fn backend(member: &MemberView, share: f64) -> Backend {
         name: backend.name.to_string(),
         address: backend.address.to_string(),
         resolved: member.addresses.iter().map(ToString::to_string).collect(),
-        weight: backend.weight.to_string(),
+        weight: member.weight.to_string(),
         share,
         standing: member.standing,
         since: time(member.since),

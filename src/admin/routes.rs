@@ -2,7 +2,10 @@
 //!
 //! Owns paths, parameters and access. What is in an answer stands in [`super::answers`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
 use http_body_util::{Either, Full};
 use hyper::{
@@ -109,10 +112,10 @@ fn lookup(state: &State, query: &str) -> Answer {
     let (view, plan) = (&picture.view, &picture.plan);
     let explanation = match (&asked.key, &asked.uri) {
         (Some(key), None) => match &asked.pool {
-            Some(pool) => explain(view, plan, Question::Key { pool, key: key.as_bytes() }),
+            Some(pool) => explain(view, plan, Instant::now(), Question::Key { pool, key: key.as_bytes() }),
             None if view.pools.len() == 1 => {
                 let pool = &*view.pools[0].pool.name;
-                explain(view, plan, Question::Key { pool, key: key.as_bytes() })
+                explain(view, plan, Instant::now(), Question::Key { pool, key: key.as_bytes() })
             }
             None => Err("say which pool, as pool=NAME".into()),
         },
@@ -143,7 +146,12 @@ fn about_request(
         fields: Fields::List(&asked.headers),
     };
     let picture = state.pictures.load();
-    explain(&picture.view, &picture.plan, Question::Request { pool: asked.pool.as_deref(), facts })
+    explain(
+        &picture.view,
+        &picture.plan,
+        Instant::now(),
+        Question::Request { pool: asked.pool.as_deref(), facts },
+    )
 }
 
 fn read_query(query: &str) -> Result<Asked, String> {

@@ -72,7 +72,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
                 client: arguments.client,
                 fields: Fields::List(&headers),
             };
-            explain(&view, &plan, Question::Request { pool: arguments.pool.as_deref(), facts })
+            explain(
+                &view,
+                &plan,
+                std::time::Instant::now(),
+                Question::Request { pool: arguments.pool.as_deref(), facts },
+            )
         }
         (key, None) => {
             let key = key.as_deref().unwrap_or_default().as_bytes();
@@ -80,7 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
             let pool = arguments.pool.as_deref().or(only.as_deref());
             let pool =
                 pool.ok_or_else(|| fail(exit::USAGE, "there are several pools: say which with --pool"))?;
-            explain(&view, &plan, Question::Key { pool, key })
+            explain(&view, &plan, std::time::Instant::now(), Question::Key { pool, key })
         }
     };
     let explanation = explanation.map_err(|error| fail(exit::FAILURE, error))?;

@@ -32,6 +32,7 @@ pub(super) async fn serve(loaded: Loaded, started: impl FnOnce(&Running)) -> Res
         let code = match error {
             StartError::Bind { .. } => exit::TEMPORARY,
             StartError::Ring { .. }
+            | StartError::Orders(_)
             | StartError::Token { .. }
             | StartError::Tls { .. }
             | StartError::BackendTls { .. }

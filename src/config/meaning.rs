@@ -24,6 +24,7 @@ use crate::{
     tls::{AcmePolicy, ClientAuth, TlsPolicy},
 };
 
+mod availability;
 mod pool;
 
 /// More pools than this are a mistake of whatever wrote the file.

@@ -23,6 +23,7 @@ use crate::{
     tls::{AcmePolicy, CertificateFiles, ClientAuth, MinVersion},
 };
 
+mod availability;
 mod pool;
 
 pub(super) use pool::{Backend, Health, HealthKind, Pool};
@@ -284,13 +285,17 @@ fn server(section: &mut Section<'_>) -> ServerPolicy {
     let workers = section.key("workers", Integer::new(0, 1024), 0, doc).value;
     let doc = "The user whom the process becomes once everything is bound and open, with that user's group alone; empty to stay who it is.";
     let user = section.key("user", text::OrEmpty(text::token("a user")), None, doc).value;
+    let doc = "A file in which operators' orders (drained backends, other weights) outlive a restart; empty for none.";
+    let state_file = section.key("state_file", text::OrEmpty(text::file()), None, doc).value;
+    let doc = "The configuration is read again when its file, or what that is a link to, changes.";
+    let watch_config = section.key("watch_config", Flag, false, doc).value;
     let doc = "After the signal to stop, how long connections are still accepted while `/readyz` already says no: time \
                for whoever balances in front to notice.";
     let drain_delay = section.key("drain_delay", measure::Time::any(), Duration::ZERO, doc).value;
     let doc = "After that, how long requests under way may take before they are cut off.";
     let drain_timeout =
         section.key("drain_timeout", measure::Time::any(), Duration::from_secs(30), doc).value;
-    ServerPolicy { workers, user, drain_delay, drain_timeout }
+    ServerPolicy { workers, user, state_file, watch_config, drain_delay, drain_timeout }
 }
 
 fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {
@@ -314,6 +319,9 @@ fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {
     let doc = "The most connections from one address at one time; 0 means no bound.";
     let per_address =
         section.key("max_connections_per_address", Integer::new(0, 10_000_000), 0_usize, doc).value;
+    let doc =
+        "The most requests under way in all; further ones are answered with 503 at once; 0 means no bound.";
+    let requests = section.key("max_requests_in_flight", Integer::new(0, 10_000_000), 0_usize, doc).value;
     let doc = "Networks and addresses of proxies in front, whose `X-Forwarded-For` is believed.";
     let trusted_proxies = section.key("trusted_proxies", List(text::network()), vec![], doc);
     let doc = "Which headers tell backends about the client, and are read where a trusted proxy sent them: \"x-forwarded\" for X-Forwarded-For, \
@@ -332,6 +340,7 @@ fn client(section: &mut Section<'_>) -> (ClientPolicy, Located<Vec<IpNet>>) {
         max_head_bytes,
         max_headers,
         max_connections,
+        max_requests_in_flight: Some(requests).filter(|bound| *bound > 0),
         max_connections_per_address: Some(per_address).filter(|bound| *bound > 0),
         trusted_proxies: trusted_proxies.value.clone(),
         forwarding_headers,

@@ -2,11 +2,11 @@
 //!
 //! Owns their rhythm: the first round at once, then an interval with jitter, a shorter one while something is changing.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{collections::HashMap, io, sync::Arc, time::Instant};
 
 use tokio::{
     sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::Duration,
 };
 
@@ -17,64 +17,66 @@ use super::{
 };
 use crate::{
     endpoint::Endpoint,
-    fleet::{Address, Backend, Event, Fact, Health, Outcome, PoolView, Thresholds},
+    fleet::{Address, Backend, Event, Fact, Fleet, Health, Outcome, Thresholds},
     limits::PROBES_IN_FLIGHT,
-    ring::MemberIndex,
     upstream::Approach,
 };
 
-/// A backend and where it stands in the view.
-#[derive(Clone, Debug)]
-pub(super) struct Watched {
-    pool: usize,
-    member: MemberIndex,
-    backend: Arc<Backend>,
+/// All loops. They end when this is dropped.
+#[derive(Debug)]
+pub(super) struct Watching {
+    tasks: JoinSet<()>,
+    /// By [`Backend::id`].
+    running: HashMap<usize, (Arc<str>, AbortHandle)>,
+    report: mpsc::Sender<Event>,
+    in_flight: Arc<Semaphore>,
 }
 
-impl Watched {
-    /// All backends of a pool.
-    pub(super) fn all_of(pool: usize, view: &PoolView) -> Vec<Watched> {
-        let members = view.members.iter().zip(0..);
-        members
-            .map(|(member, index)| Watched {
-                pool,
-                member: MemberIndex(index),
-                backend: member.backend.clone(),
-            })
-            .collect()
+impl Watching {
+    /// None yet.
+    pub(super) fn new(report: mpsc::Sender<Event>) -> Watching {
+        let in_flight = Arc::new(Semaphore::new(PROBES_IN_FLIGHT));
+        Watching { tasks: JoinSet::new(), running: HashMap::new(), report, in_flight }
     }
 
-    fn event(&self, fact: Fact) -> Event {
-        Event { pool: self.pool, member: self.member, fact }
+    /// Watches these backends, and no others. Who is watched in the same way as before notices nothing: a probe that is under way
+    /// goes on.
+    pub(super) fn follow(&mut self, fleet: &Fleet, policies: &[WatchPolicy]) {
+        let mut before = std::mem::take(&mut self.running);
+        for (pool, backend) in fleet.backends() {
+            let policy = &policies[pool];
+            let known = before.remove(&backend.id);
+            if let Some(known) = known {
+                if known.0 == policy.words {
+                    self.running.insert(backend.id, known);
+                    continue;
+                }
+                known.1.abort();
+            }
+            let watch = Watch {
+                backend: backend.clone(),
+                report: self.report.clone(),
+                in_flight: self.in_flight.clone(),
+            };
+            let task = self.tasks.spawn_local(watch.run(policy.clone()));
+            self.running.insert(backend.id, (policy.words.clone(), task));
+        }
+        before.into_values().for_each(|(_, task)| task.abort());
+        // Those that have ended leave nothing behind.
+        while self.tasks.try_join_next().is_some() {}
     }
-}
-
-/// Starts all loops. They end when the set is dropped.
-pub(super) fn start(
-    watched: &[Watched],
-    policies: &[WatchPolicy],
-    report: &mpsc::Sender<Event>,
-) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    let in_flight = Arc::new(Semaphore::new(PROBES_IN_FLIGHT));
-    for backend in watched {
-        let policy = policies[backend.pool].clone();
-        let watch = Watch { watched: backend.clone(), report: report.clone(), in_flight: in_flight.clone() };
-        tasks.spawn_local(watch.run(policy));
-    }
-    tasks
 }
 
 struct Watch {
-    watched: Watched,
+    backend: Arc<Backend>,
     report: mpsc::Sender<Event>,
     in_flight: Arc<Semaphore>,
 }
 
 impl Watch {
     async fn run(self, policy: WatchPolicy) {
-        let WatchPolicy { probe, approach, resolve_interval } = policy;
-        let address = self.watched.backend.address.clone();
+        let WatchPolicy { probe, approach, resolve_interval, .. } = policy;
+        let address = self.backend.address.clone();
         let Address::Name { host, port } = address else {
             return self.probes(&probe, &approach, || address.endpoint()).await;
         };
@@ -100,12 +102,7 @@ impl Watch {
                 Fact::Resolved(addresses)
             }
             Err(error) => {
-                tracing::warn!(
-                    backend = &*self.watched.backend.name,
-                    host,
-                    error,
-                    "a host name was not resolved"
-                );
+                tracing::warn!(backend = &*self.backend.name, host, error, "a host name was not resolved");
                 Fact::NotResolved(error)
             }
         };
@@ -132,7 +129,7 @@ impl Watch {
                 }
                 // It says nothing about the backend.
                 Err(error) => {
-                    let backend = &*self.watched.backend.name;
+                    let backend = &*self.backend.name;
                     tracing::error!(backend, %error, "can't probe: this machine or process is short of something");
                 }
             }
@@ -153,8 +150,8 @@ impl Watch {
             return Ok(Outcome::fail("its host name has no address"));
         };
         let begun = Instant::now();
-        let outcome = probe(policy, approach, address, &self.watched.backend.address).await?;
-        let cells = &self.watched.backend.probes;
+        let outcome = probe(policy, approach, address, &self.backend.address).await?;
+        let cells = &self.backend.probes;
         cells.took.observe(begun.elapsed());
         if outcome.is_pass() {
             cells.passed.bump()
@@ -166,7 +163,7 @@ impl Watch {
 
     async fn tell(&self, fact: Fact) {
         // The receiver goes only when the process ends, and this task with it.
-        let _ = self.report.send(self.watched.event(fact)).await;
+        let _ = self.report.send(Event { backend: self.backend.id, fact }).await;
     }
 }
 

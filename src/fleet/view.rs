@@ -2,14 +2,17 @@
 //!
 //! Owns nothing that changes. A request takes one view and works with it to the end.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use serde::Serialize;
 
-use super::{Backend, Pool};
+use super::{Backend, Bound, Health, LoadPolicy, Order, Pool, Ramp, Turn};
 use crate::{
     endpoint::Endpoint,
-    ring::{Fingerprint, MemberIndex, Ring},
+    ring::{Fingerprint, MemberIndex, Place, Ring, Weight},
 };
 
 /// Whether a backend takes requests, and if not, why.
@@ -18,13 +21,17 @@ use crate::{
 pub enum Standing {
     /// It takes requests.
     Serving,
+    /// It was ejected, and takes a few requests, which decide whether it is serving again.
+    Trial,
     /// Its first probe has not ended yet.
     Unproven,
+    /// Requests failed at it, or it goes up and down too often: it takes none for a time.
+    Ejected,
     /// Its health checks failed.
     Down,
     /// Its host name has no address yet.
     Unresolved,
-    /// Its weight is 0: it has no place on the ring.
+    /// Its weight is 0, by configuration or by an operator's order: it has no place on the ring.
     Drained,
 }
 
@@ -33,12 +40,54 @@ impl Standing {
     pub fn word(self) -> &'static str {
         match self {
             Standing::Serving => "serving",
+            Standing::Trial => "trial",
             Standing::Unproven => "unproven",
+            Standing::Ejected => "ejected",
             Standing::Down => "down",
             Standing::Unresolved => "unresolved",
             Standing::Drained => "drained",
         }
     }
+}
+
+/// What requests say about a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Nothing against it.
+    Whole,
+    /// It is kept out.
+    Ejected {
+        /// Until then.
+        until: Instant,
+    },
+    /// A few requests decide; or, where none come, time.
+    Trial {
+        /// The end of that time.
+        until: Instant,
+    },
+}
+
+impl Trust {
+    /// The word for the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Trust::Whole => "good",
+            Trust::Ejected { .. } => "ejected",
+            Trust::Trial { .. } => "trial",
+        }
+    }
+}
+
+/// Whom requests can go to, by how things stand. The first that holds anybody counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// Backends that are serving, and those on trial for some requests.
+    Good,
+    /// Nobody is serving: those that were ejected but pass their probes, and those that have not been probed yet. Better a doubtful
+    /// backend than none.
+    Doubtful,
+    /// All are down.
+    Bad,
 }
 
 /// One backend in a view.
@@ -54,6 +103,26 @@ pub struct MemberView {
     pub since: SystemTime,
     /// Why it stands so.
     pub reason: Arc<str>,
+    /// The weight that the ring goes by.
+    pub weight: Weight,
+    /// The weight in the configuration.
+    pub configured: Weight,
+    /// What an operator ordered.
+    pub order: Order,
+    /// What the probes say.
+    pub health: Health,
+    /// And why.
+    pub health_reason: Arc<str>,
+    /// What requests say.
+    pub trust: Trust,
+    /// And why.
+    pub trust_reason: Arc<str>,
+    /// How often it went away lately.
+    pub penalty: u32,
+    /// It takes its keys one after the other. `None`: it has them all.
+    pub ramp: Option<Ramp>,
+    /// The bound on its requests in flight.
+    pub bound: Bound,
 }
 
 /// One pool in a view. `members` has the order of the ring's members.
@@ -63,30 +132,86 @@ pub struct PoolView {
     pub pool: Arc<Pool>,
     /// Its ring: shared by all views in which the membership is the same.
     pub ring: Arc<Ring>,
+    /// The ring takes the place of another one key by key.
+    pub turn: Option<Turn>,
     /// Its backends.
     pub members: Box<[MemberView]>,
     /// How many of them are serving.
     pub serving: usize,
-    /// How many have a place on the ring and an address: those that can be tried when nobody is serving.
+    /// Whom requests can go to.
+    pub tier: Tier,
+    /// How many backends of that tier there are.
     pub usable: usize,
     /// Fingerprint of the backends that are serving.
     pub serving_fingerprint: Fingerprint,
 }
 
 impl PoolView {
-    pub(super) fn new(pool: Arc<Pool>, ring: Arc<Ring>, members: Box<[MemberView]>) -> PoolView {
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        ring: Arc<Ring>,
+        turn: Option<Turn>,
+        mut members: Box<[MemberView]>,
+        load: &LoadPolicy,
+    ) -> PoolView {
         assert_eq!(members.len(), ring.members().len(), "a view has the members of its ring");
         let is_serving = |member: MemberIndex| members[member.as_usize()].standing == Standing::Serving;
         let serving_fingerprint = ring.serving_fingerprint(is_serving);
-        let serving = members.iter().filter(|member| member.standing == Standing::Serving).count();
-        let can_be_tried = |standing| !matches!(standing, Standing::Unresolved | Standing::Drained);
-        let usable = members.iter().filter(|member| can_be_tried(member.standing)).count();
-        PoolView { pool, ring, members, serving, usable, serving_fingerprint }
+        let count =
+            |wanted: &[Standing]| members.iter().filter(|member| wanted.contains(&member.standing)).count();
+        let serving = count(&[Standing::Serving]);
+        let (good, doubtful) = (count(GOOD), count(DOUBTFUL));
+        let (tier, usable) = match (serving, doubtful) {
+            (1.., _) => (Tier::Good, good),
+            (0, 1..) => (Tier::Doubtful, doubtful),
+            (0, 0) => (Tier::Bad, count(&[Standing::Down])),
+        };
+        bounds(&mut members, load);
+        PoolView { pool, ring, turn, members, serving, tier, usable, serving_fingerprint }
     }
 
     /// The backend with this index.
     pub fn member(&self, index: MemberIndex) -> &MemberView {
         &self.members[index.as_usize()]
+    }
+
+    /// The ring that decides about a key at this place.
+    pub fn ring_for(&self, place: Place, now: Instant) -> &Ring {
+        match &self.turn {
+            Some(turn) if !turn.ramp.has_moved(place, now) => &turn.before,
+            _ => &self.ring,
+        }
+    }
+}
+
+const GOOD: &[Standing] = &[Standing::Serving, Standing::Trial];
+/// Those that are not known to be down.
+const DOUBTFUL: &[Standing] = &[Standing::Ejected, Standing::Trial, Standing::Unproven];
+
+impl Tier {
+    /// Whether requests go to a backend that stands so.
+    pub fn takes(self, standing: Standing) -> bool {
+        match self {
+            Tier::Good => GOOD.contains(&standing),
+            Tier::Doubtful => DOUBTFUL.contains(&standing),
+            Tier::Bad => standing == Standing::Down,
+        }
+    }
+}
+
+/// Each backend's part in what is in flight. Who takes its keys only by and by does not count: the others carry its part.
+fn bounds(members: &mut [MemberView], load: &LoadPolicy) {
+    if load.factor == 0.0 {
+        return;
+    }
+    let weight = |member: &MemberView| member.weight.millionths() as f64;
+    let is_whole = |member: &&MemberView| member.standing == Standing::Serving && member.ramp.is_none();
+    let serving: f64 = members.iter().filter(is_whole).map(weight).sum();
+    if serving == 0.0 {
+        return;
+    }
+    for member in members {
+        member.bound = Bound { share: load.factor * weight(member) / serving, floor: load.floor };
     }
 }
 

@@ -20,10 +20,11 @@ use super::{
     send::{ClientFault, Sending},
     short::Short,
     tunnel,
+    under_way::UnderWay,
     waits::{Slow, Waits},
 };
 use crate::{
-    fleet::{Backend, MemberView, Pool},
+    fleet::{Backend, MemberView, Pool, Slot},
     http1::{AnswerHead, Method, RequestHead},
     io::Deadline,
     preface::Ends,
@@ -75,9 +76,14 @@ pub(super) enum Driven {
 
 impl Attempt<'_> {
     /// Makes the attempt.
-    pub(super) async fn run(&self, client: &mut ClientEnd, body: &mut RequestBody) -> Outcome {
+    pub(super) async fn run(
+        &self,
+        slot: Slot<'_>,
+        client: &mut ClientEnd,
+        body: &mut RequestBody,
+    ) -> Outcome {
         let backend = &self.member.backend;
-        let guard = InFlight::begin(backend.cells(self.gateway.worker));
+        let guard = UnderWay::begin(self, slot);
         let (mut connection, now) = match self.connection(&mut client.timer).await {
             Ok(connection) => connection,
             Err(end) => return guard.end(end, Outcome::Failed(end)),
@@ -309,7 +315,7 @@ impl Attempt<'_> {
         self.gateway.upstreams.give_back(backend, &self.plan.reuse, connection, now);
     }
 
-    fn judge(&self, driven: Driven, sent: bool, guard: InFlight<'_>) -> Outcome {
+    fn judge(&self, driven: Driven, sent: bool, guard: UnderWay<'_>) -> Outcome {
         let begun = self.progress.status.get().is_some();
         let cut_off = |end| {
             if begun { (AttemptEnd::Truncated, Outcome::Truncated) } else { (end, Outcome::Failed(end)) }
@@ -346,30 +352,5 @@ impl<'a> Upgraded<'a> {
 impl Drop for Upgraded<'_> {
     fn drop(&mut self) {
         self.0.upgrades_ended.bump();
-    }
-}
-
-/// Counts an attempt while it is under way, and how it ended, also if the task is dropped.
-struct InFlight<'a> {
-    cells: &'a BackendCells,
-    end: AttemptEnd,
-}
-
-impl<'a> InFlight<'a> {
-    fn begin(cells: &'a BackendCells) -> InFlight<'a> {
-        cells.begun.bump();
-        InFlight { cells, end: AttemptEnd::Cancelled }
-    }
-
-    fn end(mut self, end: AttemptEnd, outcome: Outcome) -> Outcome {
-        self.end = end;
-        outcome
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.cells.attempts.at(self.end as usize).bump();
-        self.cells.ended.bump();
     }
 }

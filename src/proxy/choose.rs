@@ -1,41 +1,131 @@
-//! Which backend a request goes to: its key's owners in ring order, those that can't be used left out.
+//! Which backend a request goes to: its key's owners in ring order, those that can't have it left out.
 //!
-//! Owns the order of attempts and the reasons for leaving an owner out. Pure: it reads one view. The first choice is the hot
-//! path: it allocates nothing and, with the owner serving, looks at one virtual node.
+//! Owns the order of attempts and the reasons for leaving an owner out. Pure: it reads one view, and takes places at backends. The first
+//! choice is the hot path: it allocates nothing and, with the owner serving, looks at one virtual node.
 
+use std::time::Instant;
+
+use super::policy::WhenFull;
 use crate::{
-    fleet::{OnAllDown, PoolView, Standing},
-    ring::{MemberIndex, NodesFrom, Place},
-    tally::OffOwner,
+    fleet::{Bound, Busy, MemberView, OnAllDown, PoolView, Slot, Standing, Tier},
+    ring::{MemberIndex, NodesFrom, Place, Ring},
+    tally::{OffOwner, Refusal},
 };
 
 /// Attempts that one request can have, whatever the configuration says.
 pub const ATTEMPTS_MAX: usize = 16;
 
+/// What a request may do on its way along the ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Attempts in all.
+    pub attempts: usize,
+    /// What happens while all backends are down.
+    pub on_all_down: OnAllDown,
+    /// Nobody but the owner may have it.
+    pub owner_only: bool,
+    /// What happens when the owner is full.
+    pub when_full: WhenFull,
+}
+
+/// What comes next on the way.
+#[derive(Debug)]
+pub enum Next<'v> {
+    /// This backend, which has a place for the request.
+    Try(MemberIndex, Slot<'v>),
+    /// This backend, once it has one.
+    Wait(MemberIndex),
+    /// Nobody.
+    Nobody,
+}
+
 /// A request's way along the ring.
 pub struct Candidates<'v> {
     pool: &'v PoolView,
+    ring: &'v Ring,
+    place: Place,
+    now: Instant,
     nodes: NodesFrom<'v>,
     owner: Option<MemberIndex>,
-    tried: [MemberIndex; ATTEMPTS_MAX],
-    tried_count: usize,
-    limit: usize,
-    /// Nobody is serving, and the pool tries anyway.
-    anyway: bool,
+    tried: Few,
+    /// Those that could not have it, for a reason that may pass.
+    passed: Few,
+    rules: Rules,
+    /// `None`: nobody can have it.
+    tier: Option<Tier>,
+    round: Round,
+    /// Why the owner was left out.
+    left_out: Option<OffOwner>,
+    /// Somebody was full.
+    met_full: bool,
+    /// Nothing is taken: it is only a question.
+    asks: bool,
+}
+
+/// How much is asked of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// That the key has moved to it, and that it has no more than its share of the load.
+    Choosy,
+    /// That it may have the request at all.
+    Anybody,
+}
+
+/// A few members.
+#[derive(Clone, Copy, Debug)]
+struct Few {
+    members: [MemberIndex; ATTEMPTS_MAX],
+    count: usize,
+}
+
+impl Few {
+    const NONE: Few = Few { members: [MemberIndex(0); ATTEMPTS_MAX], count: 0 };
+
+    fn as_slice(&self) -> &[MemberIndex] {
+        &self.members[..self.count]
+    }
+
+    fn contains(&self, member: MemberIndex) -> bool {
+        self.as_slice().contains(&member)
+    }
+
+    /// What does not fit is not remembered: then it is looked at again.
+    fn add(&mut self, member: MemberIndex) {
+        if let Some(free) = self.members.get_mut(self.count) {
+            *free = member;
+            self.count += 1;
+        }
+    }
 }
 
 impl<'v> Candidates<'v> {
-    /// The way from this place, with at most `limit` attempts.
-    pub fn new(pool: &'v PoolView, place: Place, limit: usize, on_all_down: OnAllDown) -> Candidates<'v> {
+    /// The way from this place, at this time.
+    pub fn new(pool: &'v PoolView, place: Place, now: Instant, rules: Rules) -> Candidates<'v> {
+        let ring = pool.ring_for(place, now);
         Candidates {
             pool,
-            nodes: pool.ring.nodes_from(place),
-            owner: pool.ring.owner(place),
-            tried: [MemberIndex(0); ATTEMPTS_MAX],
-            tried_count: 0,
-            limit: limit.min(ATTEMPTS_MAX),
-            anyway: pool.serving == 0 && on_all_down == OnAllDown::TryAnyway,
+            ring,
+            place,
+            now,
+            nodes: ring.nodes_from(place),
+            owner: ring.owner(place),
+            tried: Few::NONE,
+            passed: Few::NONE,
+            rules: Rules { attempts: rules.attempts.min(ATTEMPTS_MAX), ..rules },
+            tier: Some(pool.tier)
+                .filter(|tier| *tier != Tier::Bad || rules.on_all_down == OnAllDown::TryAnyway),
+            round: Round::Choosy,
+            left_out: None,
+            met_full: false,
+            asks: false,
         }
+    }
+
+    /// The same, to know and not to go.
+    #[must_use]
+    pub fn asking(mut self) -> Candidates<'v> {
+        self.asks = true;
+        self
     }
 
     /// The key's owner, whatever its standing. `None` only for a ring without virtual nodes.
@@ -45,46 +135,107 @@ impl<'v> Candidates<'v> {
 
     /// The backend that was tried last.
     pub fn latest(&self) -> Option<MemberIndex> {
-        self.tried[..self.tried_count].last().copied()
+        self.tried.as_slice().last().copied()
     }
 
     /// Why the request is at `member` and not at the owner. `None`: it is there.
     pub fn off_owner(&self, member: MemberIndex) -> Option<OffOwner> {
         let owner = self.owner.filter(|owner| *owner != member)?;
-        Some(match self.pool.member(owner).standing {
-            _ if self.tried[..self.tried_count].contains(&owner) => OffOwner::Repeat,
-            Standing::Unresolved => OffOwner::OwnerUnresolved,
-            _ => OffOwner::OwnerDown,
+        if self.tried.contains(owner) {
+            return Some(OffOwner::Repeat);
+        }
+        Some(match (self.left_out, self.pool.member(owner).standing) {
+            (Some(reason), _) => reason,
+            (None, Standing::Unresolved) => OffOwner::OwnerUnresolved,
+            (None, Standing::Ejected | Standing::Trial) => OffOwner::OwnerEjected,
+            (None, _) => OffOwner::OwnerDown,
         })
     }
-}
 
-impl Iterator for Candidates<'_> {
-    type Item = MemberIndex;
+    /// The refusal where nobody can have it.
+    pub fn refusal(&self) -> Refusal {
+        match (self.met_full, self.rules.owner_only) {
+            (true, _) => Refusal::Full,
+            (false, true) if self.pool.serving > 0 => Refusal::OwnerDown,
+            (false, _) => Refusal::NoBackend,
+        }
+    }
+
+    /// Whether a further attempt could be made. It may turn out that nobody can have it after all.
+    pub fn may_go_on(&self) -> bool {
+        self.tried.count < self.rules.attempts
+            && self.tried.count < self.pool.usable
+            && !self.rules.owner_only
+    }
+
+    /// A place at `member` came free for the request.
+    pub fn waited_for(&mut self, member: MemberIndex) {
+        self.tried.add(member);
+    }
 
     /// The next backend to try: distinct from all before it.
-    fn next(&mut self) -> Option<MemberIndex> {
+    pub fn next_backend(&mut self) -> Next<'v> {
         // All that could be tried have been: the rest of the ring need not be looked at.
-        let spent = self.tried_count >= if self.anyway { self.pool.usable } else { self.pool.serving };
-        if self.tried_count == self.limit || spent {
-            return None;
+        let Some(tier) = self.tier.filter(|_| self.tried.count < self.pool.usable) else {
+            return Next::Nobody;
+        };
+        if self.tried.count == self.rules.attempts {
+            return Next::Nobody;
         }
-        let tried = &self.tried[..self.tried_count];
-        let (pool, anyway) = (self.pool, self.anyway);
-        let next = self
-            .nodes
-            .by_ref()
-            .find(|&member| is_usable(pool, anyway, member) && !tried.contains(&member))?;
-        self.tried[self.tried_count] = next;
-        self.tried_count += 1;
-        Some(next)
+        loop {
+            while let Some(member) = self.nodes.next() {
+                if self.rules.owner_only && Some(member) != self.owner {
+                    break;
+                }
+                let view = self.pool.member(member);
+                if !tier.takes(view.standing) || self.tried.contains(member) || self.passed.contains(member) {
+                    continue;
+                }
+                let reason = match self.admit(view) {
+                    Ok(slot) => {
+                        self.tried.add(member);
+                        return Next::Try(member, slot);
+                    }
+                    Err(reason) => reason,
+                };
+                self.passed.add(member);
+                if Some(member) == self.owner {
+                    self.left_out.get_or_insert(reason);
+                }
+                if reason == OffOwner::OwnerFull {
+                    self.met_full = true;
+                    match self.rules.when_full {
+                        WhenFull::Next => {}
+                        WhenFull::Queue => return Next::Wait(member),
+                        WhenFull::Refuse => return Next::Nobody,
+                    }
+                }
+            }
+            // Whoever was left out for the sake of others is better than nobody.
+            if self.round == Round::Anybody || self.passed.count == 0 {
+                return Next::Nobody;
+            }
+            self.round = Round::Anybody;
+            self.passed = Few::NONE;
+            self.nodes = self.ring.nodes_from(self.place);
+        }
     }
-}
 
-fn is_usable(pool: &PoolView, anyway: bool, member: MemberIndex) -> bool {
-    match pool.member(member).standing {
-        Standing::Serving => true,
-        Standing::Down | Standing::Unproven => anyway,
-        Standing::Unresolved | Standing::Drained => false,
+    fn admit(&self, view: &'v MemberView) -> Result<Slot<'v>, OffOwner> {
+        let (backend, is_choosy) = (&*view.backend, self.round == Round::Choosy && !self.rules.owner_only);
+        if view.standing == Standing::Trial && self.pool.tier == Tier::Good {
+            let has_place = if self.asks { backend.load.trial_left() > 0 } else { backend.load.take_trial() };
+            if !has_place {
+                return Err(OffOwner::OwnerEjected);
+            }
+        }
+        if is_choosy && view.ramp.is_some_and(|ramp| !ramp.has_moved(self.place, self.now)) {
+            return Err(OffOwner::Ramp);
+        }
+        let bound = if is_choosy { view.bound } else { Bound::NONE };
+        Slot::take(backend, bound, || self.pool.pool.in_flight()).map_err(|busy| match busy {
+            Busy::Loaded => OffOwner::Spill,
+            Busy::Full => OffOwner::OwnerFull,
+        })
     }
 }

@@ -12,7 +12,7 @@ use super::{
     Gateway, Picture, PoolPlan,
     answer::Progress,
     attempt::{Attempt, Outcome},
-    choose::Candidates,
+    choose::{Candidates, Next},
     head::Forwarding,
     key::{Facts, Fields, OnMissingKey},
     policy::HostHeader,
@@ -24,6 +24,7 @@ use super::{
     send::ClientFault,
 };
 use crate::{
+    fleet::{PoolView, Room, Slot},
     http1::{Known, RequestHead, Version, write_address},
     io::{Buffer, Deadline, Stream},
     preface::Ends,
@@ -132,6 +133,13 @@ pub async fn exchange(
         let mut body = RequestBody::new(head.framing, 0, None);
         return redirect(client, &mut record, &mut body, port).await;
     }
+    let _entered = match gateway.enter(&picture.plan) {
+        Ok(entered) => entered,
+        Err(refusal) => {
+            let mut body = RequestBody::new(head.framing, 0, None);
+            return refuse(client, &mut record, &mut body, refusal).await;
+        }
+    };
     let Some(destination) = picture.plan.router.find(head.authority(), head.path()) else {
         let mut body = RequestBody::new(head.framing, 0, None);
         return refuse(client, &mut record, &mut body, Refusal::NoRoute).await;
@@ -241,7 +249,7 @@ async fn attempts(
     let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
     let upgrade = head.upgrade().filter(|asked| plan.allows_upgrade(asked));
     let pool = &picture.view.pools[index];
-    let mut candidates = Candidates::new(pool, place, plan.forward.attempts, plan.on_all_down);
+    let mut candidates = Candidates::new(pool, place, record.begun, plan.rules(head.method));
     let total = [plan.forward.total_timeout, grpc_timeout(head)].into_iter().flatten().min();
     let total = total.map(|limit| record.begun + limit);
     let told = client.told.clone();
@@ -267,8 +275,16 @@ async fn attempts(
         is_again = !is_again && matches!(failed, Some(AttemptEnd::Stale | AttemptEnd::Refused));
         let fresh = is_again && failed == Some(AttemptEnd::Stale);
         let again = if is_again { candidates.latest() } else { None };
-        let Some(member) = again.or_else(|| candidates.next()) else {
-            return refuse(client, record, body, refusal_for(failed)).await;
+        let chosen = match again {
+            Some(member) => Ok((member, Slot::keep(&pool.member(member).backend))),
+            None => choose(&mut candidates, pool, plan, client, gateway).await,
+        };
+        let (member, slot) = match chosen {
+            Ok(chosen) => chosen,
+            Err(nobody) => {
+                let refusal = failed.map_or(nobody, |end| refusal_for(Some(end)));
+                return refuse(client, record, body, refusal).await;
+            }
         };
         if let Some(end) = failed {
             if total.is_some_and(|total| total <= Instant::now()) {
@@ -292,7 +308,7 @@ async fn attempts(
             ends: plan.approach.preface.and_then(|_| client.ends()),
         };
         let noted = Noted { record, progress: &progress };
-        let outcome = attempt.run(client, body).await;
+        let outcome = attempt.run(slot, client, body).await;
         drop(noted);
         record.received += body.received();
         if let Some(status) = progress.status.get() {
@@ -327,6 +343,27 @@ async fn attempts(
                 };
                 return refuse(client, record, body, refusal).await;
             }
+        }
+    }
+}
+
+/// The next backend that the request can go to, waiting for a place where the pool says so.
+async fn choose<'v>(
+    candidates: &mut Candidates<'v>,
+    pool: &'v PoolView,
+    plan: &PoolPlan,
+    client: &mut ClientEnd,
+    gateway: &Gateway,
+) -> Result<(MemberIndex, Slot<'v>), Refusal> {
+    match candidates.next_backend() {
+        Next::Try(member, slot) => Ok((member, slot)),
+        Next::Nobody => Err(candidates.refusal()),
+        Next::Wait(member) => {
+            let backend = &pool.member(member).backend;
+            let room = Box::pin(Room::at(backend, gateway.random() as u64, plan.forward.queue));
+            let slot = client.timer.within(plan.forward.queue_timeout, room).await.flatten();
+            candidates.waited_for(member);
+            slot.map(|slot| (member, slot)).ok_or(Refusal::Full)
         }
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! Owns nothing: it asks the same code that routes requests. Pure.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use super::{
     Plan, PoolPlan,
-    choose::Candidates,
+    choose::{Candidates, Next},
     key::{Facts, OnMissingKey},
 };
 use crate::{
     fleet::{PoolView, Standing, View},
+    http1::Method,
     ring::{MemberIndex, Place},
 };
 
@@ -82,7 +85,12 @@ pub enum Question<'a> {
 ///
 /// # Errors
 /// Why there is no answer: no such pool, no route.
-pub fn explain(view: &View, plan: &Plan, question: Question<'_>) -> Result<Explanation, String> {
+pub fn explain(
+    view: &View,
+    plan: &Plan,
+    now: Instant,
+    question: Question<'_>,
+) -> Result<Explanation, String> {
     let find = |name: &str| {
         let found = view.pools.iter().position(|pool| &*pool.pool.name == name);
         found.ok_or_else(|| {
@@ -93,7 +101,7 @@ pub fn explain(view: &View, plan: &Plan, question: Question<'_>) -> Result<Expla
     match question {
         Question::Key { pool, key } => {
             let at = find(pool)?;
-            Ok(explain_key(view, at, &plan.pools[at], Some(key), None))
+            Ok(explain_key((view, at), &plan.pools[at], now, Some(key), None))
         }
         Question::Request { pool, facts } => {
             let at = match pool {
@@ -111,18 +119,18 @@ pub fn explain(view: &View, plan: &Plan, question: Question<'_>) -> Result<Expla
             if source.is_none() && forward.key.on_missing == OnMissingKey::ClientAddress {
                 crate::http1::write_address(facts.client, &mut key);
                 let source = Some("client-address (no key)".to_owned());
-                return Ok(explain_key(view, at, &plan.pools[at], Some(&key), source));
+                return Ok(explain_key((view, at), &plan.pools[at], now, Some(&key), source));
             }
             let key = source.is_some().then_some(&key[..]);
-            Ok(explain_key(view, at, &plan.pools[at], key, source))
+            Ok(explain_key((view, at), &plan.pools[at], now, key, source))
         }
     }
 }
 
 fn explain_key(
-    view: &View,
-    at: usize,
+    (view, at): (&View, usize),
     plan: &PoolPlan,
+    now: Instant,
     key: Option<&[u8]>,
     source: Option<String>,
 ) -> Explanation {
@@ -145,9 +153,13 @@ fn explain_key(
     let place = Place::of(key);
     explanation.place = Some(place.0.to_string());
     explanation.place_hex = Some(format!("{:016x}", place.0));
-    explanation.owners = pool.ring.walk(place).map(|member| owner(pool, member)).collect();
-    let mut candidates = Candidates::new(pool, place, plan.forward.attempts, plan.on_all_down);
-    let chosen = candidates.next();
+    explanation.owners = pool.ring_for(place, now).walk(place).map(|member| owner(pool, member)).collect();
+    let rules = plan.rules(Method::Get);
+    let mut candidates = Candidates::new(pool, place, now, rules).asking();
+    let chosen = match candidates.next_backend() {
+        Next::Try(member, _) | Next::Wait(member) => Some(member),
+        Next::Nobody => None,
+    };
     explanation.summary = summary(pool, &candidates, chosen);
     explanation.chosen = chosen.map(|member| Chosen {
         backend: name(pool, member),

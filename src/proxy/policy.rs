@@ -1,8 +1,9 @@
 //! How requests to a pool are forwarded: what an operator can choose, as the request path reads it.
 
-use std::{fmt, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use super::key::KeyPolicy;
+use crate::{http1::Method, tally::AttemptEnd};
 
 /// Which `Host` a backend sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,180 @@ impl fmt::Display for OnDrain {
     }
 }
 
+/// Who may serve a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// Its owner, or the next one when that can't.
+    Preferred,
+    /// Nobody but its owner.
+    Strict,
+    /// Nobody but its owner, for requests that are not safe.
+    StrictWrites,
+}
+
+impl Affinity {
+    /// Whether nobody but the owner may serve a request with this method.
+    pub fn binds(self, method: Method) -> bool {
+        match self {
+            Affinity::Preferred => false,
+            Affinity::Strict => true,
+            Affinity::StrictWrites => !matches!(method, Method::Get | Method::Head | Method::Options),
+        }
+    }
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Affinity::Preferred => "preferred",
+            Affinity::Strict => "strict",
+            Affinity::StrictWrites => "strict-writes",
+        })
+    }
+}
+
+/// What becomes of a connection that has changed its protocol when its key gets another owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMove {
+    /// It stays.
+    Keep,
+    /// It is closed, so that its client comes back to the new owner.
+    Close,
+}
+
+impl fmt::Display for OnMove {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            OnMove::Keep => "keep",
+            OnMove::Close => "close",
+        })
+    }
+}
+
+/// What becomes of a request whose owner has as many as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// It goes to the next owner.
+    Next,
+    /// It waits for a place.
+    Queue,
+    /// It is refused.
+    Refuse,
+}
+
+impl fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WhenFull::Next => "next",
+            WhenFull::Queue => "queue",
+            WhenFull::Refuse => "refuse",
+        })
+    }
+}
+
+/// A kind of failure of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection came about.
+    Connect,
+    /// The connection broke before the answer or within it.
+    Reset,
+    /// The answer did not come in time.
+    Timeout,
+    /// The answer broke the protocol.
+    Protocol,
+    /// The answer has a status code that counts.
+    Status,
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: &'static [FailureKind] = &[
+        FailureKind::Connect,
+        FailureKind::Reset,
+        FailureKind::Timeout,
+        FailureKind::Protocol,
+        FailureKind::Status,
+    ];
+
+    /// The kind of an attempt's end. `None`: it says nothing against the backend.
+    fn of(end: AttemptEnd) -> Option<FailureKind> {
+        match end {
+            AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout => Some(FailureKind::Connect),
+            AttemptEnd::Broken | AttemptEnd::Truncated => Some(FailureKind::Reset),
+            AttemptEnd::Timeout => Some(FailureKind::Timeout),
+            AttemptEnd::Protocol => Some(FailureKind::Protocol),
+            AttemptEnd::Answered | AttemptEnd::Stale | AttemptEnd::Refused | AttemptEnd::Cancelled => None,
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FailureKind::Connect => "connect",
+            FailureKind::Reset => "reset",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Protocol => "protocol",
+            FailureKind::Status => "status",
+        })
+    }
+}
+
+/// Which ends of an attempt count as failures of its backend, and when they are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failures {
+    /// By [`FailureKind`].
+    kinds: [bool; FailureKind::ALL.len()],
+    /// Status codes, where they count.
+    status: Vec<RangeInclusive<u16>>,
+    /// The lowest of them, so that most answers need one look.
+    lowest: u16,
+    /// As many in a row are told. 0: none are.
+    pub consecutive: u32,
+    /// As many successes of a trial are told.
+    pub trial: u32,
+}
+
+/// What an attempt says about its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did as it should.
+    Success,
+    /// It failed.
+    Failure,
+    /// Nothing: the client went away, for example.
+    Neither,
+}
+
+impl Failures {
+    /// These kinds and status codes.
+    pub fn new(
+        kinds: &[FailureKind],
+        status: &[RangeInclusive<u16>],
+        consecutive: u32,
+        trial: u32,
+    ) -> Failures {
+        let status = if kinds.contains(&FailureKind::Status) { status.to_vec() } else { vec![] };
+        let kinds = std::array::from_fn(|at| kinds.contains(&FailureKind::ALL[at]));
+        let lowest = status.iter().map(|range| *range.start()).min().unwrap_or(u16::MAX);
+        Failures { kinds, status, lowest, consecutive, trial }
+    }
+
+    /// What an attempt says that ended like this, with this status if an answer began.
+    pub fn judge(&self, end: AttemptEnd, status: Option<u16>) -> Verdict {
+        match (FailureKind::of(end), status) {
+            (Some(kind), _) if self.kinds[kind as usize] => Verdict::Failure,
+            (Some(_), _) => Verdict::Neither,
+            (None, Some(status)) if end == AttemptEnd::Answered => {
+                let counts = status >= self.lowest && self.status.iter().any(|range| range.contains(&status));
+                if counts { Verdict::Failure } else { Verdict::Success }
+            }
+            (None, _) => Verdict::Neither,
+        }
+    }
+}
+
 /// Everything about forwarding that is chosen per pool.
 #[derive(Clone, Debug)]
 pub struct ForwardPolicy {
@@ -67,6 +242,22 @@ pub struct ForwardPolicy {
     pub upgraded_idle_timeout: Duration,
     /// What becomes of changed connections when the proxy drains.
     pub upgraded_on_drain: OnDrain,
+    /// And when their key gets another owner.
+    pub on_move: OnMove,
+    /// The time over which they are closed then.
+    pub move_spread: Duration,
+    /// Who may serve a key.
+    pub affinity: Affinity,
+    /// What becomes of a request whose owner is full.
+    pub when_full: WhenFull,
+    /// Requests that wait for one backend at most.
+    pub queue: u32,
+    /// How long one waits.
+    pub queue_timeout: Duration,
+    /// What counts as a failure of a backend.
+    pub failures: Failures,
+    /// Each backend has a bound that follows its latency.
+    pub adaptive: bool,
 }
 
 impl ForwardPolicy {

@@ -129,7 +129,9 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, loc
         ("x-request-id", &id),
     ];
     match refusal {
-        Refusal::NoBackend => fields.push(("retry-after", "1")),
+        Refusal::NoBackend | Refusal::OwnerDown | Refusal::Full | Refusal::Overload => {
+            fields.push(("retry-after", "1"));
+        }
         Refusal::Method => fields.push(("allow", "GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH")),
         _ => {}
     }
@@ -199,7 +201,11 @@ fn grpc_status(refusal: Refusal) -> &'static str {
         // INTERNAL
         Refusal::Redirected | Refusal::BackendProtocol => "13",
         // UNAVAILABLE
-        Refusal::NoBackend | Refusal::BackendBroken => "14",
+        Refusal::NoBackend
+        | Refusal::BackendBroken
+        | Refusal::OwnerDown
+        | Refusal::Full
+        | Refusal::Overload => "14",
     }
 }
 
@@ -219,7 +225,8 @@ fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
         Refusal::TransferCoding => ("Not Implemented", "the only transfer coding is chunked"),
         Refusal::BackendBroken => ("Bad Gateway", "the answer could not be had"),
         Refusal::BackendProtocol => ("Bad Gateway", "the answer could not be understood"),
-        Refusal::NoBackend => ("Service Unavailable", "try again shortly"),
+        Refusal::NoBackend | Refusal::OwnerDown => ("Service Unavailable", "try again shortly"),
+        Refusal::Full | Refusal::Overload => ("Service Unavailable", "too much to do, try again shortly"),
         Refusal::BackendTimeout => ("Gateway Timeout", "the answer did not come in time"),
         Refusal::Version => ("HTTP Version Not Supported", "HTTP/1.0 and HTTP/1.1 are"),
     }

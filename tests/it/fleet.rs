@@ -1,11 +1,21 @@
 //! The fleet against a naive model of it, over random histories: what is published, and who is tried in which order.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use proptest::prelude::*;
 use ringway::{
-    fleet::{Applied, Event, Fact, Fleet, MemberPolicy, OnAllDown, Outcome, PoolPlan, Standing, Thresholds},
-    proxy::choose::Candidates,
+    fleet::{
+        Applied, Event, Fact, Fleet, MemberPolicy, Moment, OnAllDown, Orders, Outcome, PassivePolicy,
+        PoolPlan, Standing, Thresholds,
+    },
+    proxy::{
+        choose::{Candidates, Next, Rules},
+        policy::WhenFull,
+    },
     ring::{MemberIndex, Place, Weight},
 };
 
@@ -65,13 +75,11 @@ proptest! {
             address: if names[i] { "name.internal:80".parse().unwrap() } else { "127.0.0.1:80".parse().unwrap() },
             weight: Weight::ONE,
         });
-        let plan = PoolPlan {
-            name: "p".into(),
-            replicas: 8,
-            members: members.collect(),
-            thresholds: Some(Thresholds { rise, fall }),
-        };
-        let mut fleet = Fleet::new(vec![plan], 1, SystemTime::UNIX_EPOCH).unwrap();
+        let mut plan = PoolPlan::new("p", 8, members.collect());
+        plan.thresholds = Some(Thresholds { rise, fall });
+        plan.passive = PassivePolicy { flaps: 0, ..PassivePolicy::default() };
+        let now = Moment { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+        let mut fleet = Fleet::new(vec![plan], Orders::default(), 1, now).unwrap();
         let mut view = fleet.view();
         let ring = view.pools[0].ring.clone();
         let mut model = vec![Naive::default(); 5];
@@ -88,8 +96,8 @@ proptest! {
                 Step::FailToResolve { member } if names[member] => (member, Fact::NotResolved("no".into())),
                 _ => continue,
             };
-            let event = Event { pool: 0, member: MemberIndex(member as u32), fact };
-            if !matches!(fleet.apply(event, SystemTime::UNIX_EPOCH), Applied::Nothing) {
+            let event = Event { backend: view.pools[0].members[member].backend.id, fact };
+            if !matches!(fleet.apply(event, now), Applied::Nothing) {
                 let next = fleet.view();
                 prop_assert_eq!(next.revision, view.revision + 1);
                 prop_assert!(Arc::ptr_eq(&ring, &next.pools[0].ring));
@@ -105,10 +113,21 @@ proptest! {
         }
         let pool = &view.pools[0];
         for key in keys {
-            let serving = |member: &MemberIndex| pool.member(*member).standing == Standing::Serving;
-            let wanted: Vec<_> = ring.walk(Place(key)).filter(serving).take(3).collect();
-            let mut candidates = Candidates::new(pool, Place(key), 3, OnAllDown::Refuse);
-            let tried: Vec<_> = candidates.by_ref().collect();
+            // Where nobody serves, those that are merely not known yet.
+            let wanted = if pool.serving > 0 { Standing::Serving } else { Standing::Unproven };
+            let stands_so = |member: &MemberIndex| pool.member(*member).standing == wanted;
+            let wanted: Vec<_> = ring.walk(Place(key)).filter(stands_so).take(3).collect();
+            let rules = Rules {
+                attempts: 3,
+                on_all_down: OnAllDown::Refuse,
+                owner_only: false,
+                when_full: WhenFull::Next,
+            };
+            let mut candidates = Candidates::new(pool, Place(key), now.instant, rules);
+            let mut tried = Vec::new();
+            while let Next::Try(member, _) = candidates.next_backend() {
+                tried.push(member);
+            }
             prop_assert_eq!(&tried, &wanted);
             for member in tried {
                 prop_assert_eq!(candidates.off_owner(member).is_none(), ring.owner(Place(key)) == Some(member));

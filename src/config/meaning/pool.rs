@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use super::availability;
 use crate::{
     config::{
         PoolConfig,
@@ -29,6 +30,7 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
         weights(&pool, findings);
     }
     times(&pool, findings);
+    availability::check(&pool, findings);
     tls(&pool, findings);
     protocol(&pool, findings);
     let path = joined("pools", &pool.name.value);
@@ -63,6 +65,11 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
             keep_alive: connections.keep_alive.value,
             max_age: connections.max_age.value,
         },
+        passive: pool.passive.policy,
+        load: pool.load.policy,
+        ramp: pool.moving.ramp,
+        min_backends: pool.moving.min_backends.value,
+        max_moved_per_minute: pool.moving.max_moved_per_minute,
         probe: probe(&path, pool.health, findings),
         forward: pool.forward,
         protocol: pool.protocol.value,
@@ -279,6 +286,10 @@ fn times(pool: &Pool, findings: &mut Findings) {
     fits(&table, ("timeout", &health.timeout), interval, why, findings);
     let why = "probes become more frequent while something changes, not less";
     fits(&table, ("changing_interval", &health.changing_interval), interval, why, findings);
+    let passive = &pool.passive;
+    let cap = ("max_ejection", &passive.max_ejection);
+    let why = "the first ejection can't be longer than the longest";
+    fits(&format!("{path}.passive"), ("ejection", &passive.ejection), cap, why, findings);
     let why = "no connection idles longer than it may live";
     let age = ("max_age", &connections.max_age);
     fits(&format!("{path}.connections"), ("keep_alive", &connections.keep_alive), age, why, findings);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use super::availability::{self, Load, Moving, Passive};
 use crate::{
     config::{
         finding::Span,
@@ -34,6 +35,9 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) on_all_down: OnAllDown,
     pub(in crate::config) resolve_interval: Duration,
     pub(in crate::config) forward: ForwardPolicy,
+    pub(in crate::config) moving: Moving,
+    pub(in crate::config) load: Load,
+    pub(in crate::config) passive: Passive,
     pub(in crate::config) connections: Connections,
     pub(in crate::config) health: Health,
     pub(in crate::config) protocol: Located<Protocol>,
@@ -125,6 +129,7 @@ impl fmt::Display for HealthKind {
 
 pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
     let key = key(section);
+    let moving = availability::moving(section);
     let doc = "Virtual nodes of a backend of weight 1. More spread the keys more evenly, and take more memory. To \
                change it moves most keys.";
     let replicas = section.key("replicas", Integer::new(1, 65_536), 512, doc);
@@ -182,6 +187,8 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         "Connections to the backends are secured by TLS, those of health checks too.",
         tls,
     );
+    let load = section.table("load", "How much a backend is given at once.", availability::load);
+    let passive = section.table("passive", "What requests tell about backends.", availability::passive);
     let (backends, all) = found.map_or((vec![], false), |listed| (listed.items, listed.sound));
     Pool {
         name,
@@ -204,7 +211,18 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
             upgrades,
             upgraded_idle_timeout: upgraded_idle,
             upgraded_on_drain,
+            on_move: moving.on_move,
+            move_spread: moving.move_spread,
+            affinity: moving.affinity,
+            when_full: load.when_full.value,
+            queue: load.queue,
+            queue_timeout: load.queue_timeout,
+            failures: passive.failures.clone(),
+            adaptive: load.policy.adaptive,
         },
+        moving,
+        load,
+        passive,
         connections,
         health,
         protocol,

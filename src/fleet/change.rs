@@ -1,0 +1,284 @@
+//! A change of the configuration, or of an operator's mind, while the proxy runs.
+//!
+//! Owns what stays: a pool is known by its name, a backend by its pool, its name and how it is reached. What stays keeps its counts,
+//! its connections and all that is known about its health. Nothing is changed until all of it is known to be possible.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{
+    Backend, Fleet, Health, MemberPolicy, Moment, Order, Orders, Pool, PoolPlan, PoolState, Ramp, Turn,
+    member::MemberState,
+};
+use crate::ring::{Ring, RingError, Weight};
+
+/// Why a change of the configuration is not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unchanged {
+    /// A ring can't be built.
+    #[error("pool {pool:?}: {error}")]
+    Ring {
+        /// The pool.
+        pool: Arc<str>,
+        /// Why not.
+        error: RingError,
+    },
+    /// Too few backends would be left.
+    #[error(
+        "pool {pool:?} would be left with {left} backends, and `min_backends` is {least}: change that first if it is meant"
+    )]
+    TooFew {
+        /// The pool.
+        pool: Arc<str>,
+        /// Backends with a weight.
+        left: usize,
+        /// The least.
+        least: usize,
+    },
+}
+
+/// What a change did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reconfigured {
+    /// Backends that came, as `POOL/BACKEND`.
+    pub added: Vec<String>,
+    /// Backends that went.
+    pub removed: Vec<String>,
+    /// Backends whose address, weight or way of being reached changed.
+    pub changed: Vec<String>,
+    /// Pools whose keys move, with the share of them that does, from 0 to 1, and how long that takes.
+    pub moved: Vec<Moved>,
+}
+
+/// Keys that move.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moved {
+    /// The pool.
+    pub pool: Arc<str>,
+    /// The share of its keys.
+    pub share: f64,
+    /// How long it takes.
+    pub within: Duration,
+}
+
+/// Pools as they are to be, with their rings.
+#[derive(Debug)]
+pub struct Prepared(Vec<(PoolPlan, Ring)>);
+
+impl Fleet {
+    /// Does all of a change that can fail, and changes nothing.
+    ///
+    /// # Errors
+    /// Why the pools can't be as they are to be.
+    pub fn prepare(&self, plans: Vec<PoolPlan>) -> Result<Prepared, Unchanged> {
+        let mut pools = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let members =
+                plan.members.iter().map(|member| (member.name.clone(), self.weight_of(&plan, member)));
+            let left = members.clone().filter(|(_, weight)| !weight.is_zero()).count();
+            let ring = Ring::build(members, plan.replicas);
+            let ring = ring.map_err(|error| Unchanged::Ring { pool: plan.name.clone(), error })?;
+            if left < plan.min_backends && self.is_running {
+                return Err(Unchanged::TooFew { pool: plan.name, left, least: plan.min_backends });
+            }
+            pools.push((plan, ring));
+        }
+        Ok(Prepared(pools))
+    }
+
+    /// Takes the pools as they were prepared. No order may have been obeyed in between.
+    pub fn adopt(&mut self, Prepared(pools): Prepared, now: Moment) -> Reconfigured {
+        let mut report = Reconfigured::default();
+        let mut old: HashMap<Arc<str>, PoolState> =
+            self.pools.drain(..).map(|state| (state.pool.name.clone(), state)).collect();
+        for (plan, ring) in pools {
+            let before = old.remove(&plan.name);
+            let state = self.next_state(plan, ring, before, now, &mut report);
+            self.pools.push(state);
+        }
+        for state in old.into_values() {
+            report.removed.extend(state.members.iter().map(|member| full_name(&state.pool, &member.backend)));
+        }
+        for names in [&mut report.added, &mut report.removed, &mut report.changed] {
+            names.sort();
+        }
+        self.renumber();
+        self.is_running = true;
+        report
+    }
+
+    /// Obeys an operator.
+    ///
+    /// # Errors
+    /// There is no such pool or backend, or its ring can't be built.
+    pub fn obey(
+        &mut self,
+        pool: &str,
+        backend: &str,
+        order: Order,
+        now: Moment,
+    ) -> Result<Reconfigured, String> {
+        let at = self.pools.iter().position(|state| &*state.pool.name == pool);
+        let at = at.ok_or_else(|| {
+            let names: Vec<&str> = self.pools.iter().map(|state| &*state.pool.name).collect();
+            format!("there is no pool {pool:?}; there are: {}", names.join(", "))
+        })?;
+        let state = &self.pools[at];
+        let Some(index) = state.ring.index_of(backend) else {
+            return Err(format!("there is no backend {backend:?} in the pool {pool:?}"));
+        };
+        let weight = |(i, member): (usize, &MemberState)| {
+            let weight =
+                if i == index.as_usize() { order.weight(member.configured) } else { member.weight() };
+            (member.backend.name.clone(), weight)
+        };
+        let ring = Ring::build(state.members.iter().enumerate().map(weight), state.plan.replicas);
+        let ring = Arc::new(ring.map_err(|error| error.to_string())?);
+        let (pool, backend) = (state.pool.name.clone(), state.members[index.as_usize()].backend.name.clone());
+        self.orders.set(&pool, &backend, order);
+        let state = &mut self.pools[at];
+        let member = &mut state.members[index.as_usize()];
+        let before = member.standing();
+        let mut report = Reconfigured::default();
+        if member.order != order {
+            report.changed.push(full_name(&state.pool, &member.backend));
+        }
+        member.order = order;
+        if member.standing() != before {
+            member.reason = match order {
+                Order::Drain => "an operator drained it".into(),
+                Order::None | Order::Weight(_) => "an operator gave it a weight".into(),
+            };
+        }
+        member.settle(before, state.plan.ramp, now);
+        let old = std::mem::replace(&mut state.ring, ring);
+        state.turn_from(&old, now, &mut report);
+        Ok(report)
+    }
+
+    /// The orders in force.
+    pub fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    fn weight_of(&self, plan: &PoolPlan, member: &MemberPolicy) -> Weight {
+        self.orders.of(&plan.name, &member.name).weight(member.weight)
+    }
+
+    fn next_state(
+        &mut self,
+        plan: PoolPlan,
+        ring: Ring,
+        before: Option<PoolState>,
+        now: Moment,
+        report: &mut Reconfigured,
+    ) -> PoolState {
+        let joins = before.is_some();
+        let (pool, old_ring, old_plan, old_members) = match before {
+            Some(PoolState { pool, ring, plan, members, .. }) => (pool, Some(ring), Some(plan), members),
+            None => (
+                Arc::new(Pool::new(self.next_pool_id(), plan.name.clone(), self.workers)),
+                None,
+                None,
+                vec![],
+            ),
+        };
+        let mut old: HashMap<Arc<str>, MemberState> =
+            old_members.into_iter().map(|member| (member.backend.name.clone(), member)).collect();
+        let mut policies: Vec<&MemberPolicy> = plan.members.iter().collect();
+        policies.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
+        let mut members = Vec::with_capacity(policies.len());
+        for policy in policies {
+            let order = self.orders.of(&plan.name, &policy.name);
+            let known = old.remove(&policy.name);
+            let name = format!("{}/{}", plan.name, policy.name);
+            let is_same = |member: &MemberState| {
+                member.backend.address == policy.address && member.backend.reached == plan.reached
+            };
+            match known {
+                Some(mut member) if is_same(&member) => {
+                    if member.configured != policy.weight {
+                        report.changed.push(name);
+                    }
+                    member.keep(policy, &plan, old_plan.as_ref(), now);
+                    members.push(member);
+                }
+                known => {
+                    match known {
+                        Some(_) => report.changed.push(name),
+                        None => report.added.push(name),
+                    }
+                    let backend = Backend::new(
+                        self.next_backend_id(),
+                        policy.name.clone(),
+                        policy.address.clone(),
+                        plan.reached.clone(),
+                        self.workers,
+                    );
+                    members.push(MemberState::new(Arc::new(backend), policy, &plan, order, joins, now));
+                }
+            }
+        }
+        report.removed.extend(old.values().map(|member| full_name(&pool, &member.backend)));
+        let is_same_ring = old_ring.as_ref().is_some_and(|old| old.fingerprint() == ring.fingerprint());
+        let ring = match &old_ring {
+            Some(old) if is_same_ring => old.clone(),
+            _ => Arc::new(ring),
+        };
+        let mut state = PoolState { pool, ring, turn: None, plan, members };
+        if let Some(old) = old_ring.filter(|_| !is_same_ring) {
+            state.turn_from(&old, now, report);
+        }
+        state
+    }
+}
+
+impl MemberState {
+    /// It stays; what is asked of it may be new.
+    fn keep(&mut self, policy: &MemberPolicy, plan: &PoolPlan, old: Option<&PoolPlan>, now: Moment) {
+        let before = self.standing();
+        self.configured = policy.weight;
+        self.backend.load.set_limit(plan.load.max_in_flight);
+        match (plan.thresholds, self.health) {
+            (None, _) => self.health = Health::Unwatched,
+            // It has served without being watched: it goes on until a probe says otherwise.
+            (Some(_), Health::Unwatched) => self.health = Health::Up { misses: 0 },
+            (Some(_), _) => {}
+        }
+        if self.standing() != before {
+            self.reason = "the configuration changed".into();
+        }
+        self.settle(before, old.map_or(plan.ramp, |_| plan.ramp), now);
+    }
+}
+
+impl PoolState {
+    /// Has the ring take the old one's place: at once, or key by key.
+    fn turn_from(&mut self, old: &Ring, now: Moment, report: &mut Reconfigured) {
+        let share = old.share_moved(&self.ring);
+        if share == 0.0 {
+            return;
+        }
+        let most = self.plan.max_moved_per_minute;
+        let needed = if most > 0.0 { Duration::from_secs_f64(60.0 * share / most) } else { Duration::ZERO };
+        let within = self.plan.ramp.max(needed);
+        report.moved.push(Moved { pool: self.pool.name.clone(), share, within });
+        self.turn = None;
+        if within.is_zero() {
+            return;
+        }
+        let weight_before = |name: &str| old.index_of(name).map_or(Weight::ZERO, |at| old.member(at).weight);
+        let names = self.members.iter().map(|member| &member.backend.name);
+        let before = Ring::build(names.map(|name| (name.clone(), weight_before(name))), old.replicas());
+        // It has the nodes of a ring that there was, less some: it can't be too large.
+        if let Ok(before) = before
+            && before.node_count() > 0
+        {
+            let ramp = Ramp { began: now.instant, length: within };
+            self.turn = Some(Turn { before: Arc::new(before), ramp });
+        }
+    }
+}
+
+fn full_name(pool: &Pool, backend: &Backend) -> String {
+    format!("{}/{}", pool.name, backend.name)
+}

@@ -1,0 +1,321 @@
+//! What all workers count together about a backend: requests in flight, failures in a row, requests of a trial.
+//!
+//! Owns the cells, the bounds on them, and who waits for room. These are the only cells on the request path that several threads
+//! write: a bound on a backend's load is one bound, not one for each worker. Never chooses a backend.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU32,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    task::{Context, Poll, Waker},
+};
+
+use super::Backend;
+
+/// One backend's cells, on a cache line of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct LoadCells {
+    in_flight: AtomicU32,
+    /// The most that there may be. `u32::MAX`: any number.
+    limit: AtomicU32,
+    /// Failures in a row.
+    strikes: AtomicU32,
+    /// Requests that a backend on trial may still be given.
+    trial_left: AtomicU32,
+    /// Of those that it was given, the ones that succeeded.
+    trial_passed: AtomicU32,
+    /// As many as there are in `queue`.
+    waiting: AtomicU32,
+    queue: Mutex<VecDeque<(u64, Waker)>>,
+}
+
+impl Default for LoadCells {
+    fn default() -> Self {
+        LoadCells {
+            in_flight: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            strikes: AtomicU32::new(0),
+            trial_left: AtomicU32::new(0),
+            trial_passed: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            queue: Mutex::default(),
+        }
+    }
+}
+
+impl LoadCells {
+    /// Requests in flight, over all workers.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// The most that there may be. `None`: any number.
+    pub fn limit(&self) -> Option<u32> {
+        Some(self.limit.load(Relaxed)).filter(|limit| *limit != u32::MAX)
+    }
+
+    /// Sets the most that there may be.
+    pub(super) fn set_limit(&self, limit: Option<u32>) {
+        self.limit.store(limit.unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// Requests that wait for room.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Notes that a request succeeded. On the way of every request: a write only where something changes.
+    pub fn succeeded(&self) {
+        if self.strikes.load(Relaxed) != 0 {
+            self.strikes.store(0, Relaxed);
+        }
+    }
+
+    /// Notes that a request failed, and returns how many have in a row.
+    pub fn failed(&self) -> u32 {
+        self.strikes.fetch_add(1, Relaxed).saturating_add(1)
+    }
+
+    /// Takes one of the requests that a backend on trial may have.
+    pub fn take_trial(&self) -> bool {
+        self.trial_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Requests that a backend on trial may still have.
+    pub fn trial_left(&self) -> u32 {
+        self.trial_left.load(Relaxed)
+    }
+
+    /// Notes that a request of a trial succeeded, and returns how many have.
+    pub fn trial_succeeded(&self) -> u32 {
+        self.trial_passed.fetch_add(1, Relaxed).saturating_add(1)
+    }
+
+    pub(super) fn begin_trial(&self, requests: u32) {
+        self.strikes.store(0, Relaxed);
+        self.trial_passed.store(0, Relaxed);
+        self.trial_left.store(requests, Relaxed);
+    }
+
+    /// Requests of a trial whose clients went away say nothing: others take their place.
+    pub(super) fn renew_trial(&self, requests: u32) {
+        let passed = self.trial_passed.load(Relaxed);
+        self.trial_left.store(requests.saturating_sub(passed), Relaxed);
+    }
+
+    pub(super) fn forget_strikes(&self) {
+        self.strikes.store(0, Relaxed);
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<(u64, Waker)>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_next(&self) {
+        if self.waiting.load(SeqCst) > 0
+            && let Some((_, waker)) = self.take_waiting()
+        {
+            waker.wake();
+        }
+    }
+
+    fn take_waiting(&self) -> Option<(u64, Waker)> {
+        let mut queue = self.queue();
+        let next = queue.pop_front();
+        self.waiting.store(queue.len() as u32, SeqCst);
+        next
+    }
+}
+
+/// The bound of one backend by the load of its pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bound {
+    /// Its share of the serving weight times the factor. 0: there is no bound.
+    pub share: f64,
+    /// Up to so many requests in flight it does not act.
+    pub floor: u32,
+}
+
+impl Bound {
+    /// No bound.
+    pub const NONE: Bound = Bound { share: 0.0, floor: 0 };
+
+    /// The most requests in flight while the pool has `total`, this one included.
+    pub fn most(self, total: u64) -> u64 {
+        if self.share == 0.0 {
+            return u64::MAX;
+        }
+        ((self.share * total as f64).ceil() as u64).max(self.floor.into())
+    }
+}
+
+/// Why a backend can't have a request now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Busy {
+    /// It has more than its share of the pool's load.
+    Loaded,
+    /// It has as many requests as it may have.
+    Full,
+}
+
+/// One request's place at a backend. Given back when dropped.
+#[derive(Debug)]
+pub struct Slot<'a>(&'a Backend);
+
+impl<'a> Slot<'a> {
+    /// Takes a place, if the bounds allow it. `total` counts the pool's requests in flight; it is asked only where it matters.
+    ///
+    /// # Errors
+    /// Which bound does not.
+    pub fn take(backend: &'a Backend, bound: Bound, total: impl Fn() -> u64) -> Result<Slot<'a>, Busy> {
+        let cells = &backend.load;
+        let limit = cells.limit.load(Relaxed);
+        let mut busy = None;
+        // In one step: two workers that look before they take could both take the last place, and one that takes before it looks could
+        // make another believe that there is none.
+        let taken = cells.in_flight.fetch_update(SeqCst, Relaxed, |now| {
+            busy = if now >= limit {
+                Some(Busy::Full)
+            } else if bound.share > 0.0 && now >= bound.floor && u64::from(now) >= bound.most(total() + 1) {
+                Some(Busy::Loaded)
+            } else {
+                None
+            };
+            busy.is_none().then_some(now + 1)
+        });
+        match (taken, busy) {
+            (Err(_), Some(busy)) => Err(busy),
+            _ => Ok(Slot(backend)),
+        }
+    }
+
+    /// Takes a place whatever the bounds say: for a request that had one already.
+    pub fn keep(backend: &'a Backend) -> Slot<'a> {
+        backend.load.in_flight.fetch_add(1, SeqCst);
+        Slot(backend)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.load.in_flight.fetch_sub(1, SeqCst);
+        self.0.load.wake_next();
+    }
+}
+
+/// Waits for a place at a backend that is full. Ready when there is one.
+#[derive(Debug)]
+pub struct Room<'a> {
+    backend: &'a Backend,
+    number: u64,
+    /// The most that may wait.
+    most: u32,
+    registered: bool,
+}
+
+impl<'a> Room<'a> {
+    /// Begins to wait. `number` tells this request from all others that wait; `most` may wait at once.
+    pub fn at(backend: &'a Backend, number: u64, most: u32) -> Room<'a> {
+        Room { backend, number, most, registered: false }
+    }
+
+    fn try_take(&self) -> Option<Slot<'a>> {
+        Slot::take(self.backend, Bound::NONE, || 0).ok()
+    }
+}
+
+impl<'a> Future for Room<'a> {
+    /// `None`: too many wait already.
+    type Output = Option<Slot<'a>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Slot<'a>>> {
+        if let Some(slot) = self.try_take() {
+            return Poll::Ready(Some(slot));
+        }
+        let cells = &self.backend.load;
+        let mut queue = cells.queue();
+        let own = queue.iter().position(|(number, _)| *number == self.number);
+        match own {
+            Some(at) => queue[at].1.clone_from(cx.waker()),
+            None if queue.len() >= self.most as usize => return Poll::Ready(None),
+            None => queue.push_back((self.number, cx.waker().clone())),
+        }
+        cells.waiting.store(queue.len() as u32, SeqCst);
+        drop(queue);
+        self.registered = true;
+        // A place that was given back before this one was in the queue has woken nobody.
+        match self.try_take() {
+            Some(slot) => Poll::Ready(Some(slot)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if !self.registered {
+            return;
+        }
+        let cells = &self.backend.load;
+        let mut queue = cells.queue();
+        let before = queue.len();
+        queue.retain(|(number, _)| *number != self.number);
+        cells.waiting.store(queue.len() as u32, SeqCst);
+        // It was woken, and may not have taken what it was woken for.
+        let was_woken = queue.len() == before;
+        drop(queue);
+        if was_woken && cells.limit().is_none_or(|limit| cells.in_flight() < limit) {
+            cells.wake_next();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Address;
+
+    fn backend() -> Backend {
+        let address: Address = "127.0.0.1:1".parse().unwrap();
+        Backend::new(0, "a".into(), address, "".into(), 1)
+    }
+
+    #[test]
+    fn the_bound_acts_above_the_floor_only() {
+        let backend = backend();
+        let bound = Bound { share: 1.25 / 4.0, floor: 2 };
+        let first = Slot::take(&backend, bound, || 0).unwrap();
+        let _second = Slot::take(&backend, bound, || panic!("below the floor nobody counts")).unwrap();
+        // A third needs a pool with 1.25 x total / 4 of at least 3.
+        assert_eq!(Slot::take(&backend, bound, || 5).unwrap_err(), Busy::Loaded);
+        let third = Slot::take(&backend, bound, || 9).unwrap();
+        assert_eq!(backend.load.in_flight(), 3);
+        drop((first, third));
+        assert_eq!(backend.load.in_flight(), 1);
+    }
+
+    #[test]
+    fn who_waits_gets_the_place_that_is_given_back() {
+        let backend = backend();
+        backend.load.set_limit(Some(1));
+        let slot = Slot::take(&backend, Bound::NONE, || 0).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut room = Room::at(&backend, 1, 1);
+        assert!(Pin::new(&mut room).poll(&mut cx).is_pending());
+        let mut further = Room::at(&backend, 2, 1);
+        assert!(matches!(Pin::new(&mut further).poll(&mut cx), Poll::Ready(None)), "one may wait");
+        drop(slot);
+        let Poll::Ready(Some(slot)) = Pin::new(&mut room).poll(&mut cx) else { panic!("there is room") };
+        drop(room);
+        assert_eq!((backend.load.waiting(), backend.load.in_flight()), (0, 1));
+        drop(slot);
+        assert_eq!(backend.load.in_flight(), 0);
+    }
+}

@@ -1,0 +1,73 @@
+//! An attempt while it is under way: its place at the backend, and what its end says about the backend.
+//!
+//! Owns the counting of attempts, also of those whose task is thrown away, and telling the control plane about failures. Never decides
+//! what follows from them: that is [`crate::fleet`].
+
+use super::{attempt::Attempt, policy::Verdict};
+use crate::{
+    fleet::{Event, Fact, Slot, Standing},
+    tally::{AttemptEnd, BackendCells},
+};
+
+/// An attempt that has not ended yet.
+pub(super) struct UnderWay<'a> {
+    attempt: &'a Attempt<'a>,
+    cells: &'a BackendCells,
+    end: AttemptEnd,
+    _slot: Slot<'a>,
+}
+
+impl<'a> UnderWay<'a> {
+    pub(super) fn begin(attempt: &'a Attempt<'a>, slot: Slot<'a>) -> UnderWay<'a> {
+        let worker = attempt.gateway.worker;
+        attempt.pool.cells(worker).slots_begun.bump();
+        UnderWay {
+            attempt,
+            cells: attempt.member.backend.cells(worker),
+            end: AttemptEnd::Cancelled,
+            _slot: slot,
+        }
+    }
+
+    pub(super) fn end<T>(mut self, end: AttemptEnd, outcome: T) -> T {
+        self.end = end;
+        outcome
+    }
+
+    fn tell(&self, fact: Fact) {
+        // Where the control task can't keep up, the next failure tells it.
+        let _ = self.attempt.gateway.report.try_send(Event { backend: self.attempt.member.backend.id, fact });
+    }
+
+    fn judge(&self) {
+        let Attempt { member, plan, progress, .. } = self.attempt;
+        let (load, failures) = (&member.backend.load, &plan.forward.failures);
+        let on_trial = member.standing == Standing::Trial;
+        match failures.judge(self.end, progress.status.get()) {
+            Verdict::Neither => {}
+            Verdict::Success => {
+                load.succeeded();
+                if on_trial && load.trial_succeeded() == failures.trial {
+                    self.tell(Fact::TrialPassed);
+                }
+            }
+            Verdict::Failure => {
+                self.cells.failed.bump();
+                let count = load.failed();
+                let every = failures.consecutive;
+                if on_trial || every > 0 && count.is_multiple_of(every) {
+                    self.tell(Fact::Struck { failures: count, last: self.end.word() });
+                }
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.cells.attempts.at(self.end as usize).bump();
+        self.cells.ended.bump();
+        self.attempt.pool.cells(self.attempt.gateway.worker).slots_ended.bump();
+        self.judge();
+    }
+}
