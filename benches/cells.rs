@@ -17,11 +17,12 @@ use ringway::tally::{AttemptEnd, BackendCells, Class, PoolCells};
 
 /// What a request counts.
 fn count(backend: &BackendCells, pool: &PoolCells) {
-    backend.begun.bump();
     backend.reused.bump();
     backend.attempts.at(AttemptEnd::Answered as usize).bump();
     backend.ended.bump();
     backend.requests.at(Class::Success as usize).bump();
+    pool.slots_begun.bump();
+    pool.slots_ended.bump();
     pool.received_bytes.add(0);
     pool.sent_bytes.add(100);
     pool.whole.observe(Duration::from_micros(700));

@@ -24,13 +24,13 @@ use crate::{
     fleet::{Unchanged, View},
     privileges::{self, PrivilegeError, become_user},
     proxy::{Common, Gateway, Picture},
-    server::{Admission, Doorway, Entrance, Listener, ListenerPolicy, Phase, ServerPolicy, Worker},
-    tally::{ListenerCells, WorkerCells},
+    server::{Entrance, Front, FrontError, Phase, ServerPolicy, Site, Worker},
+    tally::WorkerCells,
     telemetry::{
         access::{AccessLog, AccessWriter},
-        metrics::{Metrics, Sources},
+        metrics::{ListenerSource, Metrics, Sources},
     },
-    tls::{AcmeClient, CertificateWatch, ListenerTls, TlsProblem},
+    tls::TlsProblem,
 };
 
 /// Why the process can't start. Nothing is left running or bound.
@@ -95,13 +95,25 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
+impl From<FrontError> for StartError {
+    fn from(error: FrontError) -> StartError {
+        match error {
+            FrontError::Bind { listener, address, error } => {
+                StartError::Bind { address, what: format!("listener {listener:?}"), error }
+            }
+            FrontError::Tls { listener, problem } => StartError::Tls { listener, problem },
+        }
+    }
+}
+
 /// A running proxy.
 #[derive(Debug)]
 pub struct Running {
-    /// The listeners' addresses, with the ports that the kernel chose, in the order of the configuration.
+    /// The addresses of the listeners that it began with, with the ports that the kernel chose, in the order of the configuration.
     pub listeners: Vec<Endpoint>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
+    front: Arc<Front>,
     pictures: Arc<ArcSwap<Picture>>,
     phase: watch::Sender<Phase>,
     proven: watch::Receiver<bool>,
@@ -112,8 +124,6 @@ pub struct Running {
     control: Control,
     admin_thread: Option<Admin>,
     access_writer: Option<AccessWriter>,
-    acme: Option<AcmeClient>,
-    certificate_watch: Option<CertificateWatch>,
 }
 
 /// How the end went.
@@ -125,12 +135,6 @@ pub enum Stopped {
     CutOff,
 }
 
-/// Sockets that are bound before anything runs.
-struct Bound {
-    listeners: Vec<Listener>,
-    admin: Option<TcpListener>,
-}
-
 impl Running {
     /// Binds all addresses and starts all parts. Traffic is accepted once every backend has been probed once.
     ///
@@ -139,10 +143,11 @@ impl Running {
     pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         let Loaded { config, public, .. } = loaded;
         let token = read_token(&config)?;
-        let tls = load_tls(&config)?;
         let approaches = load_approaches(&config)?;
         let worker_count = worker_count(&config.server);
-        let bound = bind(&config, worker_count)?;
+        let front = Arc::new(Front::new(worker_count, &config.client));
+        let listeners = front.prepare(&config.listeners, &config.client)?;
+        let admin_socket = config.admin.address.map(bind_admin).transpose()?;
         let orders = kept_orders(&config.server)?;
         let mut fleet = make_fleet(&config, orders, worker_count)?;
         let (report, events) = Events::pipe();
@@ -155,28 +160,19 @@ impl Running {
         let watch_policies = watch_policies(&config, &approaches);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
-        let listener_cells: Arc<[ListenerCells]> =
-            bound.listeners.iter().map(|_| ListenerCells::default()).collect();
-        let admission = Admission::new(
-            config.client.max_connections,
-            config.client.max_connections_per_address,
-            listener_cells.clone(),
-        );
         let plan = Arc::new(make_plan(&config, &approaches));
         let pictures =
             Arc::new(ArcSwap::from_pointee(Picture { view: Arc::new(fleet.view()), plan: plan.clone() }));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
-        let names = bound.listeners.iter().map(|listener| listener.name.clone()).collect();
-        let addresses = bound.listeners.iter().map(|listener| listener.address.clone()).collect();
-        let entrances =
-            Entrance::for_workers(worker_count, bound.listeners, &Arc::new(admission), &proven, &phase_seen);
+        let entrances = front.entrances(&proven, &phase_seen);
+        front.take_in(listeners);
         let common = Common {
             pictures: pictures.clone(),
             access_log: access_log.clone(),
             report,
             under_way: Arc::default(),
         };
-        let (workers, workers_ended) = start_workers(&config, &common, &cells, &tls, &phase_seen, entrances)?;
+        let (workers, workers_ended) = start_workers(&common, &cells, &phase_seen, entrances)?;
         let config_loaded = SystemTime::now();
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());
@@ -186,14 +182,12 @@ impl Running {
         let metrics = Metrics::new(Sources {
             view: Box::new(move || read.load().view.clone()),
             workers: cells,
-            tls: with_names(&config, &tls),
-            listeners: names,
-            listener_cells,
+            listeners: listener_sources(front.clone()),
             access_log,
             config_loaded,
             ready: Box::new(is_ready),
         })?;
-        let admin = bound.admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        let admin = admin_socket.as_ref().map(TcpListener::local_addr).transpose()?;
         let state = State {
             pictures: pictures.clone(),
             metrics,
@@ -203,9 +197,7 @@ impl Running {
             config_loaded,
             token,
         };
-        let admin_thread = bound.admin.map(|socket| Admin::start(socket, state)).transpose()?;
-        let acme = AcmeClient::start(with_names(&config, &tls))?;
-        let certificate_watch = CertificateWatch::start(with_names(&config, &tls))?;
+        let admin_thread = admin_socket.map(|socket| Admin::start(socket, state)).transpose()?;
         let hung = pictures.clone();
         let publish = move |view| hung.store(Arc::new(Picture { view, plan: plan.clone() }));
         let (control, _desk) = Control::start(control::Start {
@@ -218,8 +210,9 @@ impl Running {
             events,
         })?;
         Ok(Running {
-            listeners: addresses,
+            listeners: front.sites().iter().map(|site| site.address.clone()).collect(),
             admin,
+            front,
             pictures,
             phase,
             proven,
@@ -229,9 +222,12 @@ impl Running {
             control,
             admin_thread,
             access_writer,
-            certificate_watch,
-            acme,
         })
+    }
+
+    /// The listeners, which can be changed while it runs.
+    pub fn front(&self) -> &Arc<Front> {
+        &self.front
     }
 
     /// The published view.
@@ -250,9 +246,11 @@ impl Running {
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) -> Stopped {
         tracing::info!(delay = ?self.policy.drain_delay, timeout = ?self.policy.drain_timeout, "draining");
         self.phase.send_replace(Phase::Leaving);
+        let front = &self.front;
         let (phase, policy, ended) = (&self.phase, &self.policy, &mut self.workers_ended);
         let drain = async {
             tokio::time::sleep(policy.drain_delay).await;
+            front.let_go();
             phase.send_replace(Phase::Draining);
             // Nothing is ever sent: the channel closes when the last worker has ended.
             tokio::time::timeout(policy.drain_timeout, ended.recv()).await.is_ok()
@@ -264,12 +262,7 @@ impl Running {
         self.phase.send_replace(Phase::Stopping);
         self.workers.into_iter().for_each(Worker::join);
         self.control.join();
-        if let Some(acme) = self.acme {
-            acme.leave();
-        }
-        if let Some(watch) = self.certificate_watch {
-            watch.join();
-        }
+        self.front.end();
         if let Some(admin) = self.admin_thread {
             admin.join();
         }
@@ -297,34 +290,17 @@ fn worker_count(policy: &ServerPolicy) -> usize {
 type Workers = (Vec<Worker>, mpsc::Receiver<()>);
 
 fn start_workers(
-    config: &Config,
     common: &Common,
     cells: &[Arc<WorkerCells>],
-    tls: &Arc<[Option<Arc<ListenerTls>>]>,
     phase: &watch::Receiver<Phase>,
     entrances: Vec<Entrance>,
 ) -> io::Result<Workers> {
-    let client = Arc::new(config.client.clone());
-    let doorway = |(listener, tls): (&ListenerPolicy, &Option<Arc<ListenerTls>>)| Doorway {
-        preface_from: listener.preface_from.clone(),
-        tls: tls.clone(),
-        redirect: listener.redirect,
-        http2: listener.http2,
-    };
-    let doorways: Arc<[Doorway]> = config.listeners.iter().zip(&**tls).map(doorway).collect();
     let (alive, ended) = mpsc::channel(1);
     let mut workers = Vec::new();
     for ((number, cells), entrance) in cells.iter().enumerate().zip(entrances) {
         let (common, cells, alive) = (common.clone(), cells.clone(), alive.clone());
         let gateway = move || (Gateway::new(number, common, cells), alive);
-        workers.push(Worker::start(
-            number,
-            gateway,
-            client.clone(),
-            doorways.clone(),
-            phase.clone(),
-            entrance,
-        )?);
+        workers.push(Worker::start(number, gateway, phase.clone(), entrance)?);
     }
     Ok((workers, ended))
 }
@@ -344,40 +320,17 @@ fn read_token(config: &Config) -> Result<Option<String>, StartError> {
     })
 }
 
-/// The TLS of each listener, where it has one, from its files.
-///
-/// # Errors
-/// What is wrong with them.
-fn load_tls(config: &Config) -> Result<Arc<[Option<Arc<ListenerTls>>]>, StartError> {
-    let load = |listener: &ListenerPolicy| {
-        let loaded = listener.tls.clone().map(ListenerTls::load).transpose();
-        let loaded =
-            loaded.map_err(|problem| StartError::Tls { listener: listener.name.clone(), problem })?;
-        Ok(loaded.map(Arc::new))
+/// What a scrape reads of the listeners, whichever there are at the time.
+fn listener_sources(front: Arc<Front>) -> Box<dyn Fn() -> Vec<ListenerSource> + Send + Sync> {
+    let of_one = |site: &Arc<Site>| {
+        let doorway = site.doorway();
+        let (name, tls) = (doorway.policy.name.clone(), doorway.tls.clone());
+        ListenerSource { name, cells: site.cells.clone(), tls }
     };
-    config.listeners.iter().map(load).collect()
+    Box::new(move || front.sites().iter().map(of_one).collect())
 }
 
-fn with_names(config: &Config, tls: &[Option<Arc<ListenerTls>>]) -> Vec<(String, Arc<ListenerTls>)> {
-    let named = config.listeners.iter().zip(tls);
-    named.filter_map(|(listener, tls)| Some((listener.name.clone(), tls.clone()?))).collect()
-}
-
-fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
-    let mut listeners = Vec::with_capacity(config.listeners.len());
-    for policy in &config.listeners {
-        let what = format!("listener {:?}", policy.name);
-        let bound = Listener::bind(policy, workers);
-        listeners.push(bound.map_err(|error| StartError::Bind {
-            address: policy.address.clone(),
-            what,
-            error,
-        })?);
-    }
-    let bind_admin = |address: SocketAddr| {
-        let what = "admin".to_owned();
-        TcpListener::bind(address).map_err(|error| StartError::Bind { address: address.into(), what, error })
-    };
-    let admin = config.admin.address.map(bind_admin).transpose()?;
-    Ok(Bound { listeners, admin })
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let what = "admin".to_owned();
+    TcpListener::bind(address).map_err(|error| StartError::Bind { address: address.into(), what, error })
 }

@@ -5,27 +5,25 @@
 mod accept;
 mod admission;
 mod connection;
+mod front;
 mod gate;
 mod handshakes;
 mod listen;
 mod multiplex;
+mod site;
 mod worker;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use tokio::sync::watch;
 
 pub use accept::Entrance;
-pub use admission::Admission;
-pub use listen::Listener;
+pub use front::{Changed, Front, FrontError, Prepared};
+pub use site::{Doorway, Site};
 pub use worker::Worker;
 
-use crate::{
-    endpoint::Endpoint,
-    proxy::client::ForwardingHeaders,
-    tls::{ListenerTls, TlsPolicy},
-};
+use crate::{endpoint::Endpoint, proxy::client::ForwardingHeaders, tls::TlsPolicy};
 
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,19 +63,6 @@ impl fmt::Display for Http2 {
             Http2::PriorKnowledge => "prior-knowledge",
         })
     }
-}
-
-/// What a listener does with a connection before and beside its requests.
-#[derive(Debug)]
-pub struct Doorway {
-    /// Whose connections begin with the PROXY protocol.
-    pub preface_from: Vec<IpNet>,
-    /// Its TLS, where it has it.
-    pub tls: Option<Arc<ListenerTls>>,
-    /// Where it sends its clients, if it does nothing else.
-    pub redirect: Option<u16>,
-    /// Whether it speaks HTTP/2.
-    pub http2: Http2,
 }
 
 /// How the process runs and ends.

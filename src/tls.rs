@@ -11,15 +11,16 @@ mod acme;
 mod backend;
 mod certificate;
 mod listener;
+mod upkeep;
 mod watch;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-pub use acme::{AcmeClient, Proofs};
+pub use acme::Proofs;
 pub use backend::{BackendTls, BackendTlsPolicy};
 pub use certificate::{Certificate, CertificateProblem, subject_of};
 pub use listener::{ListenerTls, TlsProblem};
-pub use watch::CertificateWatch;
+pub use upkeep::Upkeep;
 
 /// The protocol of the handshake that proves a name to an authority (RFC 8737 section 6.2).
 pub const PROOF: &[u8] = b"acme-tls/1";

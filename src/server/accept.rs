@@ -19,9 +19,10 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Admission, Listener, Phase,
-    admission::Permit,
+    Phase,
+    admission::{Admission, Permit, reject},
     listen::Door,
+    site::{Scene, Site},
     worker::{House, admit},
 };
 use crate::{
@@ -46,32 +47,32 @@ struct Colleague {
     load: Arc<AtomicUsize>,
 }
 
-/// A worker's way to its connections: its doors, and the way to all workers.
+/// A worker's way to its connections: the listeners that there are, and the way to all workers.
 #[derive(Debug)]
 pub struct Entrance {
-    doors: Vec<(String, Door)>,
     pub(super) arrivals: mpsc::Receiver<Accepted>,
-    reception: Reception,
+    pub(super) scene: watch::Receiver<Arc<Scene>>,
+    pub(super) reception: Reception,
 }
 
 #[derive(Clone, Debug)]
-struct Reception {
+pub(super) struct Reception {
     /// The worker's own number.
     worker: usize,
     colleagues: Vec<Colleague>,
     admission: Arc<Admission>,
-    proven: watch::Receiver<bool>,
+    opening: watch::Receiver<bool>,
     phase: watch::Receiver<Phase>,
 }
 
 impl Entrance {
-    /// One for each worker. They accept once `proven` says that every backend has been looked at, until
-    /// [`Phase::Draining`]; connections that come earlier wait in the kernel.
-    pub fn for_workers(
+    /// One for each worker. They accept once `opening` turns true, until [`Phase::Draining`]; connections that come earlier wait in
+    /// the kernel.
+    pub(super) fn for_workers(
         workers: usize,
-        listeners: Vec<Listener>,
+        scene: &watch::Receiver<Arc<Scene>>,
         admission: &Arc<Admission>,
-        proven: &watch::Receiver<bool>,
+        opening: &watch::Receiver<bool>,
         phase: &watch::Receiver<Phase>,
     ) -> Vec<Entrance> {
         let colleague = |_| {
@@ -80,59 +81,76 @@ impl Entrance {
         };
         let (colleagues, arrivals): (Vec<_>, Vec<_>) = (0..workers).map(colleague).unzip();
         let entrance = |(worker, arrivals)| Entrance {
-            doors: Vec::new(),
             arrivals,
+            scene: scene.clone(),
             reception: Reception {
                 worker,
                 colleagues: colleagues.clone(),
                 admission: admission.clone(),
-                proven: proven.clone(),
+                opening: opening.clone(),
                 phase: phase.clone(),
             },
         };
-        let mut entrances: Vec<Entrance> = arrivals.into_iter().enumerate().map(entrance).collect();
-        for Listener { name, doors, .. } in listeners {
-            for (entrance, door) in entrances.iter_mut().zip(doors) {
-                entrance.doors.push((name.clone(), door));
-            }
-        }
-        entrances
-    }
-
-    /// Begins to accept, on the worker's thread. What comes from the other workers comes out of what is returned: when that is
-    /// closed, no worker accepts any more. Beside it, the count of the worker's connections.
-    pub(super) fn open(self, house: &Rc<House>) -> (mpsc::Receiver<Accepted>, Arc<AtomicUsize>) {
-        let Entrance { doors, arrivals, reception } = self;
-        let load = reception.colleagues[reception.worker].load.clone();
-        for (index, (name, door)) in doors.into_iter().enumerate() {
-            tokio::task::spawn_local(accept(index, name, door, reception.clone(), house.clone()));
-        }
-        (arrivals, load)
+        arrivals.into_iter().enumerate().map(entrance).collect()
     }
 }
 
-async fn accept(index: usize, name: String, door: Door, mut reception: Reception, house: Rc<House>) {
-    let mut phase = reception.phase.clone();
+impl Reception {
+    /// The count of the worker's connections.
+    pub(super) fn load(&self) -> Arc<AtomicUsize> {
+        self.colleagues[self.worker].load.clone()
+    }
+
+    /// Begins to accept from a listener, on the worker's thread. What comes from other workers comes as arrivals: when they are
+    /// closed, no worker accepts any more.
+    pub(super) fn attend(&self, site: &Arc<Site>, house: &Rc<House>) {
+        let doors = match site.doors_of(self.worker, self.colleagues.len()) {
+            Ok(doors) => doors,
+            Err(error) => {
+                let listener = &site.doorway().policy.name;
+                return tracing::error!(listener, %error, "a worker can't accept from a listener");
+            }
+        };
+        for (number, door) in doors.into_iter().enumerate() {
+            // One line for each listener.
+            let tells = self.worker == 0 && number == 0;
+            tokio::task::spawn_local(accept(site.clone(), door, self.clone(), house.clone(), tells));
+        }
+    }
+}
+
+async fn accept(site: Arc<Site>, door: Door, mut reception: Reception, house: Rc<House>, tells: bool) {
+    let (mut phase, mut closed) = (reception.phase.clone(), site.watch_end());
+    let mut end = std::pin::pin!(async move {
+        // An error means that nobody can say so any more.
+        tokio::select! {
+            () = Phase::Draining.reached(&mut phase) => {}
+            _ = closed.wait_for(|is_so| *is_so) => {}
+        }
+    });
     tokio::select! {
         biased;
-        () = Phase::Draining.reached(&mut phase) => return,
+        () = &mut end => return,
         // An error means that the sender is gone, and the process with it.
-        proven = reception.proven.wait_for(|is_so| *is_so) => if proven.is_err() { return },
+        opening = reception.opening.wait_for(|is_so| *is_so) => if opening.is_err() { return },
     }
     let door = match door.open() {
         Ok(door) => door,
-        Err(error) => return tracing::error!(listener = name, %error, "a listener can't be watched"),
+        Err(error) => {
+            let listener = &site.doorway().policy.name;
+            return tracing::error!(listener, %error, "a listener can't be watched");
+        }
     };
-    if reception.worker == 0 {
-        tracing::info!(listener = name, "accepting");
+    if tells {
+        tracing::info!(listener = site.doorway().policy.name, "accepting");
     }
     loop {
         tokio::select! {
             biased;
-            () = Phase::Draining.reached(&mut phase) => break,
+            () = &mut end => break,
             accepted = door.accept() => match accepted {
-                Ok((stream, peer)) => reception.receive(index, stream, peer, &house),
-                Err(error) => pause_after(&name, &error).await,
+                Ok((stream, peer)) => reception.receive(&site, stream, peer, &house),
+                Err(error) => pause_after(&site, &error).await,
             }
         }
     }
@@ -142,7 +160,7 @@ async fn accept(index: usize, name: String, door: Door, mut reception: Reception
             match door.accept() {
                 Ok((stream, peer)) => {
                     if let Ok(stream) = stream.attach() {
-                        reception.receive(index, stream, peer, &house);
+                        reception.receive(&site, stream, peer, &house);
                     }
                 }
                 Err(error) if is_of_connection(&error) => {}
@@ -150,8 +168,8 @@ async fn accept(index: usize, name: String, door: Door, mut reception: Reception
             }
         }
     }
-    if reception.worker == 0 {
-        tracing::info!(listener = name, "accepting no more");
+    if tells {
+        tracing::info!(listener = site.doorway().policy.name, "accepting no more");
     }
 }
 
@@ -162,21 +180,23 @@ fn is_of_connection(error: &io::Error) -> bool {
 }
 
 /// An error of ours (no descriptors, no memory) needs time to pass.
-async fn pause_after(name: &str, error: &io::Error) {
+async fn pause_after(site: &Site, error: &io::Error) {
     if !is_of_connection(error) {
-        tracing::error!(listener = name, %error, "can't accept; trying again in 100 ms");
+        let listener = &site.doorway().policy.name;
+        tracing::error!(listener, %error, "can't accept; trying again in 100 ms");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 impl Reception {
-    fn receive(&self, listener: usize, stream: Stream, peer: IpAddr, house: &Rc<House>) {
+    fn receive(&self, site: &Arc<Site>, stream: Stream, peer: IpAddr, house: &Rc<House>) {
+        let doorway = site.doorway();
         let number = self.choose();
         let colleague = &self.colleagues[number];
         // Those on this machine, and those behind a balancer, all have one address: a bound on it would bound them all together.
-        let is_own = matches!(stream, Stream::Tcp(_)) && !house.begins_with_preface(listener, peer);
+        let is_own = matches!(stream, Stream::Tcp(_)) && !doorway.begins_with_preface(peer);
         let address = is_own.then_some(peer);
-        let Ok(permit) = self.admission.admit(listener, address, &colleague.load) else {
+        let Ok(permit) = self.admission.admit(site, doorway, address, &colleague.load) else {
             return;
         };
         if number == self.worker {
@@ -185,7 +205,7 @@ impl Reception {
         // Out of this worker's runtime, into that of the other.
         let Ok(stream) = stream.detach() else { return };
         if colleague.queue.try_send(Accepted { stream, peer, permit }).is_err() {
-            self.admission.reject(listener, Rejected::Overload);
+            reject(site, Rejected::Overload);
         }
     }
 
@@ -204,7 +224,6 @@ impl Reception {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally::ListenerCells;
 
     fn chosen(worker: usize, loads: &[usize]) -> usize {
         let colleague =
@@ -212,8 +231,8 @@ mod tests {
         let reception = Reception {
             worker,
             colleagues: loads.iter().map(colleague).collect(),
-            admission: Arc::new(Admission::new(9, None, Arc::new([ListenerCells::default()]))),
-            proven: watch::channel(true).1,
+            admission: Arc::new(Admission::new(9, None)),
+            opening: watch::channel(true).1,
             phase: watch::channel(Phase::Serving).1,
         };
         reception.choose()

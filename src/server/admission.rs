@@ -1,6 +1,6 @@
 //! Who may connect: the bounds on open connections, in all and for each client address.
 //!
-//! Owns the counts. A connection holds a [`Permit`]; dropping it is the only way out of the count.
+//! Owns the counts and the bounds, which can be replaced while connections are open. A connection holds a [`Permit`]; dropping it is the only way out of the count.
 
 use std::{
     collections::HashMap,
@@ -11,23 +11,26 @@ use std::{
     },
 };
 
-use crate::tally::{ListenerCells, Rejected};
+use super::site::{Doorway, Site};
+use crate::tally::Rejected;
 
 /// The counts of one process.
 #[derive(Debug)]
-pub struct Admission {
-    max: usize,
-    max_per_address: Option<usize>,
+pub(super) struct Admission {
+    max: AtomicUsize,
+    /// `usize::MAX`: no bound.
+    max_per_address: AtomicUsize,
     open: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
-    listeners: Arc<[ListenerCells]>,
 }
 
 /// One connection's place in the counts.
 #[derive(Debug)]
-pub struct Permit {
+pub(super) struct Permit {
     admission: Arc<Admission>,
-    listener: usize,
+    site: Arc<Site>,
+    /// What the listener did with connections when this one came.
+    doorway: Arc<Doorway>,
     /// `None`: it is not counted by address.
     address: Option<IpAddr>,
     /// The connections of the worker that serves it.
@@ -35,9 +38,23 @@ pub struct Permit {
 }
 
 impl Admission {
-    /// Bounds, and where connections are counted for each listener.
-    pub fn new(max: usize, max_per_address: Option<usize>, listeners: Arc<[ListenerCells]>) -> Admission {
-        Admission { max, max_per_address, open: AtomicUsize::new(0), by_address: Mutex::default(), listeners }
+    /// Bounds in all, and for each address.
+    pub(super) fn new(max: usize, max_per_address: Option<usize>) -> Admission {
+        let admission = Admission {
+            max: AtomicUsize::new(0),
+            max_per_address: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            by_address: Mutex::default(),
+        };
+        admission.bound(max, max_per_address);
+        admission
+    }
+
+    /// Other bounds from now on. Connections that are open stay, and those that came while there was no bound for an address do not
+    /// count for theirs.
+    pub(super) fn bound(&self, max: usize, max_per_address: Option<usize>) {
+        self.max.store(max, Relaxed);
+        self.max_per_address.store(max_per_address.unwrap_or(usize::MAX), Relaxed);
     }
 
     /// Takes a connection into the counts, and into the load of a worker. `address`: `None` if that is not known yet, or counts
@@ -45,48 +62,60 @@ impl Admission {
     ///
     /// # Errors
     /// Which bound it would break. It has been counted as rejected.
-    pub fn admit(
+    pub(super) fn admit(
         self: &Arc<Self>,
-        listener: usize,
+        site: &Arc<Site>,
+        doorway: Arc<Doorway>,
         address: Option<IpAddr>,
         load: &Arc<AtomicUsize>,
     ) -> Result<Permit, Rejected> {
         // Counted first: all workers accept, and between a look and a count another could come in.
-        if self.open.fetch_add(1, Relaxed) >= self.max {
+        if self.open.fetch_add(1, Relaxed) >= self.max.load(Relaxed) {
             self.open.fetch_sub(1, Relaxed);
-            self.reject(listener, Rejected::Full);
+            reject(site, Rejected::Full);
             return Err(Rejected::Full);
         }
-        if let Some(address) = address
-            && let Err(full) = self.count(listener, address)
-        {
-            self.open.fetch_sub(1, Relaxed);
-            return Err(full);
-        }
-        let address = address.map(|address| address.to_canonical());
+        let counted = match address.map(|address| self.count(site, address)).transpose() {
+            Ok(counted) => counted.flatten(),
+            Err(full) => {
+                self.open.fetch_sub(1, Relaxed);
+                return Err(full);
+            }
+        };
         load.fetch_add(1, Relaxed);
-        self.listeners[listener].accepted.fetch_add(1, Relaxed);
-        self.listeners[listener].open.fetch_add(1, Relaxed);
-        Ok(Permit { admission: self.clone(), listener, address, load: load.clone() })
+        site.cells.accepted.fetch_add(1, Relaxed);
+        site.cells.open.fetch_add(1, Relaxed);
+        Ok(Permit {
+            admission: self.clone(),
+            site: site.clone(),
+            doorway,
+            address: counted,
+            load: load.clone(),
+        })
     }
 
-    fn count(&self, listener: usize, address: IpAddr) -> Result<(), Rejected> {
-        let Some(max) = self.max_per_address else { return Ok(()) };
+    /// The address as it was counted. `None`: there is no bound.
+    fn count(&self, site: &Site, address: IpAddr) -> Result<Option<IpAddr>, Rejected> {
+        let max = self.max_per_address.load(Relaxed);
+        if max == usize::MAX {
+            return Ok(None);
+        }
+        let address = address.to_canonical();
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(address.to_canonical()).or_insert(0);
+        let count = by_address.entry(address).or_insert(0);
         if *count >= max {
             drop(by_address);
-            self.reject(listener, Rejected::AddressFull);
+            reject(site, Rejected::AddressFull);
             return Err(Rejected::AddressFull);
         }
         *count += 1;
-        Ok(())
+        Ok(Some(address))
     }
+}
 
-    /// Counts a connection that was turned away.
-    pub fn reject(&self, listener: usize, reason: Rejected) {
-        self.listeners[listener].rejected[reason as usize].fetch_add(1, Relaxed);
-    }
+/// Counts a connection that was turned away.
+pub(super) fn reject(site: &Site, reason: Rejected) {
+    site.cells.rejected[reason as usize].fetch_add(1, Relaxed);
 }
 
 impl Permit {
@@ -96,30 +125,34 @@ impl Permit {
     /// It has as many connections as it may have. That has been counted as rejected.
     pub(super) fn count_address(&mut self, address: IpAddr) -> Result<(), Rejected> {
         if self.address.is_none() {
-            self.admission.count(self.listener, address)?;
-            self.address = Some(address.to_canonical());
+            self.address = self.admission.count(&self.site, address)?;
         }
         Ok(())
     }
 
     /// Counts it as turned away after all.
     pub(super) fn reject(&self, reason: Rejected) {
-        self.admission.reject(self.listener, reason);
+        reject(&self.site, reason);
     }
 
-    /// The number of the listener that it came in by.
-    pub(super) fn listener(&self) -> usize {
-        self.listener
+    /// The listener that it came in by.
+    pub(super) fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// What the listener does with it.
+    pub(super) fn doorway(&self) -> &Arc<Doorway> {
+        &self.doorway
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Permit { admission, listener, address, load } = self;
+        let Permit { admission, site, address, load, .. } = self;
         load.fetch_sub(1, Relaxed);
         admission.open.fetch_sub(1, Relaxed);
-        admission.listeners[*listener].open.fetch_sub(1, Relaxed);
-        if let (Some(_), Some(address)) = (admission.max_per_address, &*address) {
+        site.cells.open.fetch_sub(1, Relaxed);
+        if let Some(address) = &*address {
             let mut by_address = admission.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(count) = by_address.get_mut(address) {
                 *count -= 1;
@@ -137,16 +170,25 @@ mod tests {
 
     #[test]
     fn bounds_hold_and_places_come_back() {
-        let admission = Arc::new(Admission::new(2, Some(1), Arc::new([ListenerCells::default()])));
+        let admission = Arc::new(Admission::new(2, Some(1)));
         let load = Arc::new(AtomicUsize::new(0));
-        let admit = |text: &str| admission.admit(0, Some(text.parse().unwrap()), &load);
+        let site = crate::server::listen::tests::site();
+        let admit = |text: &str| admission.admit(&site, site.doorway(), Some(text.parse().unwrap()), &load);
         let first = admit("10.0.0.1").unwrap();
         assert_eq!(admit("::ffff:10.0.0.1").unwrap_err(), Rejected::AddressFull);
         let second = admit("10.0.0.2").unwrap();
         assert_eq!(admit("10.0.0.3").unwrap_err(), Rejected::Full);
         drop(first);
         assert!(admit("10.0.0.1").is_ok());
-        drop(second);
+        // Other bounds: who is there stays.
+        admission.bound(1, None);
+        assert_eq!(admit("10.0.0.4").unwrap_err(), Rejected::Full);
+        admission.bound(3, None);
+        let uncounted = [admit("10.0.0.2").unwrap(), admit("10.0.0.2").unwrap()];
+        admission.bound(9, Some(1));
+        assert_eq!(admit("10.0.0.2").unwrap_err(), Rejected::AddressFull);
+        drop((second, uncounted));
+        assert!(admit("10.0.0.2").is_ok());
         assert_eq!((load.load(Relaxed), admission.open.load(Relaxed)), (0, 0));
         assert!(admission.by_address.lock().unwrap().is_empty());
     }

@@ -17,7 +17,12 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
-use super::{Http2, admission::Permit, multiplex, worker::House};
+use super::{
+    ClientPolicy, Http2,
+    admission::Permit,
+    multiplex,
+    worker::{House, Room},
+};
 use crate::{
     http1::{HeadError, Parsed, RequestHead, Version, has_head_end},
     http2,
@@ -34,17 +39,17 @@ use crate::{
 
 /// Serves a connection to its end.
 pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut permit: Permit) {
-    let doorway = &house.doorways[permit.listener()];
-    let is_plain = doorway.tls.is_none() && !house.begins_with_preface(permit.listener(), peer);
+    let (doorway, room) = (permit.doorway().clone(), house.room(permit.site()));
+    let is_plain = doorway.tls.is_none() && !doorway.begins_with_preface(peer);
     let mut client = if is_plain {
-        ClientEnd::new(stream, peer, None, house.policy.idle_body_timeout)
+        ClientEnd::new(stream, peer, None, house.policy().idle_body_timeout)
     } else {
         // On the heap while it lasts: a connection that idles does not carry room for it.
         let number = house.check_in();
         let introduced = tokio::select! {
             biased;
             introduced = Box::pin(introduce(&house, stream, peer, &mut permit)) => introduced,
-            () = Box::pin(drained(&house, number)) => None,
+            () = Box::pin(left(&house, &room, number)) => None,
         };
         house.check_out(number);
         match introduced {
@@ -52,14 +57,14 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
             None => return,
         }
     };
-    client.redirect = doorway.redirect;
-    let is_http2 = match doorway.http2 {
+    client.redirect = doorway.redirect();
+    let is_http2 = match doorway.http2() {
         Http2::PriorKnowledge if !client.stream.is_secure() => {
             let number = house.check_in();
             let begins = tokio::select! {
                 biased;
                 begins = Box::pin(begins_with_http2(&house, &mut client)) => Some(begins),
-                () = Box::pin(drained(&house, number)) => None,
+                () = Box::pin(left(&house, &room, number)) => None,
             };
             house.check_out(number);
             match begins {
@@ -73,22 +78,22 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         Http2::Off => false,
     };
     if is_http2 {
-        Box::pin(multiplex::serve(&house, &mut client)).await;
+        Box::pin(multiplex::serve(&house, &room, &mut client)).await;
         client.stream.say_goodbye(TLS_GOODBYE).await;
         return;
     }
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
-    let mut patience = house.policy.request_head_timeout;
+    let mut patience = house.policy().request_head_timeout;
     // When the wait for the next request began: bytes of TLS that bring none of it do not begin it anew.
     let mut begun = None;
     let mut is_known = false;
     let mut make_known = |waker: &Waker| {
         if !std::mem::replace(&mut is_known, true) {
-            house.wake_when_draining(number, waker);
+            house.wake_when_leaving(number, waker);
         }
     };
-    while idle(&house, &mut client, patience, &mut begun, &mut make_known).await {
+    while idle(&room, &mut client, patience, &mut begun, &mut make_known).await {
         // A request that was there at once may turn into a connection that stays for days.
         std::future::poll_fn(|cx| {
             make_known(cx.waker());
@@ -98,7 +103,7 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         house.gate.enter().await;
         let goes_on = match first_bytes(&house, &mut client).await {
             // On the heap while it lasts: a connection that idles does not carry room for a turn.
-            Some(true) => Box::pin(turn(&house, &mut client)).await,
+            Some(true) => Box::pin(turn(&house, &room, &mut client)).await,
             Some(false) => false,
             None => {
                 house.gate.leave();
@@ -109,7 +114,7 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         if !goes_on {
             break;
         }
-        patience = house.policy.keep_alive_timeout;
+        patience = house.policy().keep_alive_timeout;
         begun = None;
     }
     house.check_out(number);
@@ -119,7 +124,7 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
 
 /// Whether what a client says first is HTTP/2.
 async fn begins_with_http2(house: &House, client: &mut ClientEnd) -> bool {
-    let due = Instant::now() + house.policy.request_head_timeout;
+    let due = Instant::now() + house.policy().request_head_timeout;
     loop {
         let filled = client.input.filled();
         // No method that is in use begins with these letters.
@@ -136,12 +141,12 @@ async fn begins_with_http2(house: &House, client: &mut ClientEnd) -> bool {
     }
 }
 
-/// Waits until the proxy drains, and then as long as for any connection that has said nothing.
-async fn drained(house: &House, number: u64) {
-    std::future::poll_fn(|cx| match house.draining_since.get() {
+/// Waits until connections are to end, and then as long as for any connection that has said nothing.
+async fn left(house: &House, room: &Room, number: u64) {
+    std::future::poll_fn(|cx| match room.leaving.get() {
         Some(_) => Poll::Ready(()),
         None => {
-            house.wake_when_draining(number, cx.waker());
+            house.wake_when_leaving(number, cx.waker());
             Poll::Pending
         }
     })
@@ -156,9 +161,9 @@ async fn introduce(
     mut peer: IpAddr,
     permit: &mut Permit,
 ) -> Option<ClientEnd> {
-    let listener = permit.listener();
+    let doorway = permit.doorway().clone();
     let mut told = Told::default();
-    if house.begins_with_preface(listener, peer) {
+    if doorway.begins_with_preface(peer) {
         match preface(house, &mut stream).await {
             None => {
                 tracing::debug!(%peer, "a connection from a balancer does not begin with the PROXY protocol");
@@ -173,12 +178,12 @@ async fn introduce(
             Some(_) => {}
         }
     }
-    if let Some(tls) = &house.doorways[listener].tls {
+    if let Some(tls) = &doorway.tls {
         stream = handshake(house, stream, peer, tls).await?;
         told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
     }
     let told = (told != Told::default()).then(|| Rc::new(told));
-    Some(ClientEnd::new(stream, peer, told, house.policy.idle_body_timeout))
+    Some(ClientEnd::new(stream, peer, told, house.policy().idle_body_timeout))
 }
 
 /// Reads what a balancer says about its client, and not a byte more. `None`: nothing that could be understood, or not in time.
@@ -200,7 +205,7 @@ async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
             }
         }
     };
-    let read = tokio::time::timeout(house.policy.request_head_timeout, read).await;
+    let read = tokio::time::timeout(house.policy().request_head_timeout, read).await;
     read.ok().flatten()
 }
 
@@ -275,11 +280,17 @@ async fn first_bytes(house: &House, client: &mut ClientEnd) -> Option<bool> {
 }
 
 /// From a request's first bytes to the end of its answer. Whether another request may follow.
-async fn turn(house: &House, client: &mut ClientEnd) -> bool {
+async fn turn(house: &House, room: &Room, client: &mut ClientEnd) -> bool {
     let begun = Instant::now();
     let mut head = house.gateway.take_head();
-    let after = match read_head(house, client, &mut head, begun).await {
-        Ok(()) => exchange(&house.gateway, client, &head, begun).await,
+    let policy = house.policy();
+    client.idle_body_timeout = policy.idle_body_timeout;
+    let after = match read_head(&policy, client, &mut head, begun).await {
+        Ok(()) => {
+            // The listener is closed: this request is the connection's last.
+            head.keep_alive &= room.leaving.get().is_none();
+            exchange(&house.gateway, client, &head, begun).await
+        }
         Err(End::Silent) => After::Close,
         Err(End::Refused(refusal)) => refuse(house, client, refusal, begun).await,
     };
@@ -294,7 +305,7 @@ async fn turn(house: &House, client: &mut ClientEnd) -> bool {
 
 /// Waits for the next request's first byte. `false`: there will be none.
 async fn idle(
-    house: &House,
+    room: &Room,
     client: &mut ClientEnd,
     patience: Duration,
     begun: &mut Option<Instant>,
@@ -314,7 +325,7 @@ async fn idle(
         let mut due = begun + patience;
         // The last answer may have left before draining began, without a word about closing: a request that follows it is
         // waited for from whichever came later.
-        if let Some(since) = house.draining_since.get() {
+        if let Some(since) = room.leaving.get() {
             due = due.min(since.max(begun) + DRAIN_IDLE);
         }
         client.timer.poll(cx, due).map(|()| false)
@@ -332,12 +343,11 @@ enum End {
 
 /// Reads until a whole head is at hand, and takes it from the input.
 async fn read_head(
-    house: &House,
+    policy: &ClientPolicy,
     client: &mut ClientEnd,
     head: &mut RequestHead,
     begun: Instant,
 ) -> Result<(), End> {
-    let policy = &house.policy;
     let (mut scanned, mut look_at) = (0, 0);
     loop {
         let filled = client.input.filled();

@@ -29,11 +29,9 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A bound address that nobody accepts from yet.
 #[derive(Debug)]
-pub struct Listener {
-    /// Its name.
-    pub name: String,
+pub(super) struct Listener {
     /// Where it listens, with the port that the kernel chose if 0 was asked for.
-    pub address: Endpoint,
+    pub(super) address: Endpoint,
     /// One for each worker.
     pub(super) doors: Vec<Door>,
 }
@@ -57,12 +55,12 @@ impl Listener {
     ///
     /// # Errors
     /// As the kernel has them: the address is in use, not ours, or not allowed.
-    pub fn bind(policy: &ListenerPolicy, workers: usize) -> io::Result<Listener> {
+    pub(super) fn bind(policy: &ListenerPolicy, workers: usize) -> io::Result<Listener> {
         let (address, doors) = match &policy.address {
             Endpoint::Tcp(address) => bind_tcp(*address, workers)?,
             Endpoint::Unix(path) => bind_unix(path, policy.mode, workers)?,
         };
-        Ok(Listener { name: policy.name.clone(), address, doors })
+        Ok(Listener { address, doors })
     }
 }
 
@@ -115,13 +113,18 @@ fn bind_unix(path: &Arc<Path>, mode: u32, workers: usize) -> io::Result<(Endpoin
     }
     let file = Arc::new(SocketFile::of(path)?);
     // Before it listens: nobody gets in whom the mode keeps out.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    set_mode(path, mode)?;
     socket.listen(LISTEN_BACKLOG as i32)?;
     let mut doors = Vec::new();
     for _ in 0..workers {
         doors.push(Door::Unix(socket.try_clone()?.into(), file.clone()));
     }
     Ok((Endpoint::Unix(path.clone()), doors))
+}
+
+/// Who may connect.
+pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -163,6 +166,17 @@ impl Drop for SocketFile {
 }
 
 impl Door {
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// There is no descriptor for it.
+    pub(super) fn copy(&self) -> io::Result<Door> {
+        Ok(match self {
+            Door::Tcp(socket) => Door::Tcp(socket.try_clone()?),
+            Door::Unix(socket, file) => Door::Unix(socket.try_clone()?, file.clone()),
+        })
+    }
+
     /// Has the runtime watch it.
     pub(super) fn open(self) -> io::Result<OpenDoor> {
         Ok(match self {
@@ -216,8 +230,17 @@ impl OpenDoor {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::server::site::{Doorway, Site};
+
+    /// A listener, for tests of what stands around it.
+    pub(in crate::server) fn site() -> Arc<Site> {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let policy = policy(any.into());
+        let bound = Listener::bind(&policy, 1).unwrap();
+        Arc::new(Site::new(bound, Arc::new(Doorway { policy, tls: None })))
+    }
 
     fn policy(address: Endpoint) -> ListenerPolicy {
         ListenerPolicy {

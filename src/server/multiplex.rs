@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     connection::{linger, refusal_of, refuse_head},
-    worker::House,
+    worker::{House, Room},
 };
 use crate::{
     http1::Version,
@@ -31,6 +31,7 @@ const PARKED: Duration = Duration::from_secs(2);
 /// What those who work on a connection's streams share.
 struct Line {
     house: Rc<House>,
+    room: Rc<Room>,
     mux: Rc<Mux>,
     peer: IpAddr,
     told: Option<Rc<Told>>,
@@ -54,18 +55,20 @@ enum End {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(house: &Rc<House>, client: &mut ClientEnd) {
+pub(super) async fn serve(house: &Rc<House>, room: &Rc<Room>, client: &mut ClientEnd) {
+    let policy = house.policy();
     let limits = Limits {
         streams: HTTP2_STREAMS,
         stream_window: HTTP2_STREAM_WINDOW,
         connection_window: HTTP2_CONNECTION_WINDOW,
-        head_bytes: house.policy.max_head_bytes,
-        head_fields: house.policy.max_headers,
+        head_bytes: policy.max_head_bytes,
+        head_fields: policy.max_headers,
     };
     let ends = client.ends().map(|ends| (ends.source, ends.destination));
     let mux = Mux::server(limits, client.stream.is_secure(), ends);
     let line = Rc::new(Line {
         house: house.clone(),
+        room: room.clone(),
         mux: mux.clone(),
         peer: client.peer,
         told: client.take_told(),
@@ -79,7 +82,7 @@ pub(super) async fn serve(house: &Rc<House>, client: &mut ClientEnd) {
     let number = house.check_in();
     let mut trunk = Trunk::new(&line, client);
     let end = std::future::poll_fn(|cx| {
-        house.wake_when_draining(number, cx.waker());
+        house.wake_when_leaving(number, cx.waker());
         trunk.poll(cx)
     })
     .await;
@@ -131,7 +134,7 @@ impl<'a> Trunk<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let Trunk { line, client, section_since, has_served, has_heard, .. } = self;
-        if let Some(since) = line.house.draining_since.get() {
+        if let Some(since) = line.room.leaving.get() {
             line.mux.announce_leaving();
             // Some of them end at once.
             if !std::mem::replace(has_heard, true) {
@@ -164,8 +167,8 @@ impl<'a> Trunk<'a> {
     /// Ends what has taken too long, and what has come to its end.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let (mux, house) = (&self.line.mux, &self.line.house);
-        let policy = &house.policy;
-        let draining = house.draining_since.get();
+        let policy = house.policy();
+        let leaving = self.line.room.leaving.get();
         let is_idle = mux.open_streams() == 0 && !self.carrier.has_output();
         if !is_idle {
             self.idle_since = None;
@@ -179,7 +182,7 @@ impl<'a> Trunk<'a> {
         }
         let patience = if self.has_served { policy.keep_alive_timeout } else { policy.request_head_timeout };
         // A client that has not heard of the end yet may have sent a request: that is waited for, and then no other.
-        let farewell = draining.map(|since| since + DRAIN_IDLE);
+        let farewell = leaving.map(|since| since + DRAIN_IDLE);
         if let Some(farewell) = farewell.filter(|_| !is_idle && !mux.has_left())
             && self.client.timer.poll(cx, farewell).is_ready()
         {
@@ -229,7 +232,7 @@ impl Line {
     fn client(&self, stream: http2::Stream) -> ClientEnd {
         let stream = Stream::Multiplexed(stream);
         let mut client =
-            ClientEnd::new(stream, self.peer, self.told.clone(), self.house.policy.idle_body_timeout);
+            ClientEnd::new(stream, self.peer, self.told.clone(), self.house.policy().idle_body_timeout);
         client.redirect = self.redirect;
         client
     }
@@ -298,6 +301,7 @@ async fn attend(line: Rc<Line>) {
         let client = match &mut end {
             Some(client) => {
                 client.stream = Stream::Multiplexed(stream);
+                client.idle_body_timeout = house.policy().idle_body_timeout;
                 client
             }
             none => none.insert(line.client(stream)),

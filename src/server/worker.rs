@@ -17,12 +17,13 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    ClientPolicy, Doorway, Phase,
-    accept::{Accepted, Entrance},
+    ClientPolicy, Phase,
+    accept::{Accepted, Entrance, Reception},
     admission::Permit,
     connection,
     gate::Gate,
     handshakes::Handshakes,
+    site::{Scene, Site},
 };
 use crate::{io::Stream, limits::SWEEP, proxy::Gateway, threads};
 
@@ -36,25 +37,59 @@ pub struct Worker {
 #[derive(Debug)]
 pub(super) struct House {
     pub(super) gateway: Gateway,
-    pub(super) policy: Arc<ClientPolicy>,
-    /// What each listener does with a connection.
-    pub(super) doorways: Arc<[Doorway]>,
+    policy: RefCell<Rc<ClientPolicy>>,
+    /// The listeners that it has connections from, or accepts from.
+    rooms: RefCell<Vec<Rc<Room>>>,
     /// The TLS handshakes under way.
     pub(super) handshakes: Handshakes,
     /// Which requests begin, and when.
     pub(super) gate: Gate,
     /// When draining began.
-    pub(super) draining_since: Cell<Option<Instant>>,
-    /// Who must be woken when it does: the connections, which may all be idle.
+    draining_since: Cell<Option<Instant>>,
+    /// Who must be woken when it does, or when a listener is closed: the connections, which may all be idle.
     sleepers: RefCell<HashMap<u64, Waker>>,
     guests: Cell<u64>,
 }
 
+/// A listener, as one worker's connections see it.
+#[derive(Debug)]
+pub(super) struct Room {
+    site: Arc<Site>,
+    is_attended: Cell<bool>,
+    /// Since when its connections are to end: the listener is closed, or the proxy drains.
+    pub(super) leaving: Cell<Option<Instant>>,
+}
+
 impl House {
-    /// Whether what comes from there begins with the PROXY protocol.
-    pub(super) fn begins_with_preface(&self, listener: usize, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.doorways[listener].preface_from.iter().any(|network| network.contains(&peer))
+    fn new(gateway: Gateway, policy: &ClientPolicy) -> House {
+        House {
+            gateway,
+            policy: RefCell::new(Rc::new(policy.clone())),
+            rooms: RefCell::default(),
+            handshakes: Handshakes::default(),
+            gate: Gate::default(),
+            draining_since: Cell::new(None),
+            sleepers: RefCell::default(),
+            guests: Cell::new(0),
+        }
+    }
+
+    /// What is asked of clients now.
+    pub(super) fn policy(&self) -> Rc<ClientPolicy> {
+        self.policy.borrow().clone()
+    }
+
+    /// What this worker knows of a listener.
+    pub(super) fn room(&self, site: &Arc<Site>) -> Rc<Room> {
+        let mut rooms = self.rooms.borrow_mut();
+        if let Some(room) = rooms.iter().find(|room| Arc::ptr_eq(&room.site, site)) {
+            return room.clone();
+        }
+        let since = self.draining_since.get().or_else(|| site.is_closed().then(Instant::now));
+        let room = Room { site: site.clone(), is_attended: Cell::new(false), leaving: Cell::new(since) };
+        let room = Rc::new(room);
+        rooms.push(room.clone());
+        room
     }
 
     /// A number for a connection.
@@ -64,8 +99,8 @@ impl House {
         number
     }
 
-    /// Has this task woken when draining begins.
-    pub(super) fn wake_when_draining(&self, number: u64, waker: &Waker) {
+    /// Has this task woken when draining begins, or a listener is closed.
+    pub(super) fn wake_when_leaving(&self, number: u64, waker: &Waker) {
         self.sleepers.borrow_mut().insert(number, waker.clone());
     }
 
@@ -78,10 +113,33 @@ impl House {
         if self.draining_since.get().is_none() {
             self.draining_since.set(Some(Instant::now()));
             self.gateway.draining.set(true);
-            for waker in self.sleepers.borrow().values() {
-                waker.wake_by_ref();
+            self.leave(|_| true);
+        }
+    }
+
+    /// The connections of these rooms are to end.
+    fn leave(&self, which: impl Fn(&Room) -> bool) {
+        let rooms = self.rooms.borrow();
+        let mut is_any = false;
+        for room in rooms.iter().filter(|room| room.leaving.get().is_none() && which(room)) {
+            room.leaving.set(Some(Instant::now()));
+            is_any = true;
+        }
+        if is_any {
+            self.sleepers.borrow().values().for_each(Waker::wake_by_ref);
+        }
+    }
+
+    /// Takes in which listeners there are, and what is asked of clients.
+    fn take_in_scene(self: &Rc<Self>, scene: &Scene, reception: &Reception) {
+        self.policy.replace(Rc::new((*scene.client).clone()));
+        for site in &scene.sites {
+            if !self.room(site).is_attended.replace(true) {
+                reception.attend(site, self);
             }
         }
+        self.leave(|room| room.site.is_closed());
+        self.rooms.borrow_mut().retain(|room| !room.site.is_closed() || Rc::strong_count(room) > 1);
     }
 }
 
@@ -94,23 +152,13 @@ impl Worker {
     pub fn start<T: Send + 'static>(
         number: usize,
         gateway: impl FnOnce() -> (Gateway, T) + Send + 'static,
-        policy: Arc<ClientPolicy>,
-        doorways: Arc<[Doorway]>,
         phase: watch::Receiver<Phase>,
         entrance: Entrance,
     ) -> io::Result<Worker> {
         let thread = threads::with_runtime(format!("ringway-work-{number}"), move |runtime| {
             let (gateway, _alive) = gateway();
-            let house = Rc::new(House {
-                gateway,
-                policy,
-                doorways,
-                handshakes: Handshakes::default(),
-                gate: Gate::default(),
-                draining_since: Cell::new(None),
-                sleepers: RefCell::default(),
-                guests: Cell::new(0),
-            });
+            let policy = entrance.scene.borrow().client.clone();
+            let house = Rc::new(House::new(gateway, &policy));
             let lines = house.clone();
             runtime.spawn_local(async move { lines.gateway.hand_access_lines_over().await });
             let keeper = house.clone();
@@ -130,7 +178,11 @@ impl Worker {
 }
 
 async fn run(house: &Rc<House>, entrance: Entrance, mut phase: watch::Receiver<Phase>) {
-    let (mut arrivals, load) = entrance.open(house);
+    let Entrance { mut arrivals, mut scene, reception } = entrance;
+    let load = reception.load();
+    // Whoever accepts holds one, and so does whoever may yet begin to.
+    let mut reception = Some(reception);
+    scene.mark_changed();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut open = true;
@@ -138,6 +190,7 @@ async fn run(house: &Rc<House>, entrance: Entrance, mut phase: watch::Receiver<P
         let now = *phase.borrow_and_update();
         if now >= Phase::Draining {
             house.drain();
+            reception = None;
         }
         if now == Phase::Stopping || (!open && load.load(Relaxed) == 0) {
             return;
@@ -147,6 +200,13 @@ async fn run(house: &Rc<House>, entrance: Entrance, mut phase: watch::Receiver<P
                 Some(accepted) => take_in(house, accepted),
                 // No worker accepts any more.
                 None => open = false,
+            },
+            changed = scene.changed(), if reception.is_some() => match (changed, &reception) {
+                (Ok(()), Some(reception)) => {
+                    let scene = scene.borrow_and_update().clone();
+                    house.take_in_scene(&scene, reception);
+                }
+                _ => reception = None,
             },
             changed = phase.changed() => if changed.is_err() { return },
             () = connection_ended(open) => {}

@@ -33,18 +33,24 @@ pub struct Sources {
     pub view: Box<dyn Fn() -> Arc<View> + Send + Sync>,
     /// The workers' cells that belong to no pool.
     pub workers: Vec<Arc<WorkerCells>>,
-    /// The listeners' names and cells.
-    pub listeners: Vec<String>,
-    /// In the same order.
-    pub listener_cells: Arc<[ListenerCells]>,
-    /// The TLS of the listeners that have it, with their names.
-    pub tls: Vec<(String, Arc<ListenerTls>)>,
+    /// The listeners that there are now.
+    pub listeners: Box<dyn Fn() -> Vec<ListenerSource> + Send + Sync>,
     /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
     /// When the configuration in force was read.
     pub config_loaded: SystemTime,
     /// Whether the process is ready for traffic.
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// What a scrape reads of one listener.
+pub struct ListenerSource {
+    /// Its name.
+    pub name: String,
+    /// Its cells.
+    pub cells: Arc<ListenerCells>,
+    /// Its TLS, if it has it.
+    pub tls: Option<Arc<ListenerTls>>,
 }
 
 /// All metrics of one process.

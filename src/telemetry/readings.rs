@@ -2,13 +2,16 @@
 //!
 //! Owns that table. The names stand in [`super::families`], the cells in [`crate::tally`]; this changes neither.
 
-use std::{sync::atomic::Ordering::Relaxed, time::UNIX_EPOCH};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::UNIX_EPOCH,
+};
 
 use super::{
     access::AccessLog,
     families::{self as names, Family},
     lines::Lines,
-    metrics::Sources,
+    metrics::{ListenerSource, Sources},
 };
 use crate::{
     fleet::{Backend, MemberView, PoolView, Standing, View},
@@ -16,6 +19,7 @@ use crate::{
         AttemptEnd, BackendCells, ByReason, Class, Closed, HandshakeEnd, Http2Fault, OffOwner, PoolCells,
         Refusal, Rejected, Tally, WorkerCells,
     },
+    tls::ListenerTls,
 };
 
 /// Where the values of one metric come from. What it has no values of is `None`.
@@ -103,40 +107,40 @@ pub(super) const ALL: &[Reading] = &[
         .pool(|view, lines| lines.count(&[], bytes(view, |cells| &cells.received_bytes))),
     Reading::of(names::SENT).pool(|view, lines| lines.count(&[], bytes(view, |cells| &cells.sent_bytes))),
     Reading::of(names::CONNECTIONS_OPEN).process(|sources, _, lines| {
-        for (name, cells) in sources.listeners.iter().zip(sources.listener_cells.iter()) {
-            lines.count(&[name], cells.open.load(Relaxed));
+        for ListenerSource { name, cells, .. } in (sources.listeners)() {
+            lines.count(&[&name], cells.open.load(Relaxed));
         }
     }),
     Reading::of(names::CONNECTIONS_ACCEPTED).process(|sources, _, lines| {
-        for (name, cells) in sources.listeners.iter().zip(sources.listener_cells.iter()) {
-            lines.count(&[name], cells.accepted.load(Relaxed));
+        for ListenerSource { name, cells, .. } in (sources.listeners)() {
+            lines.count(&[&name], cells.accepted.load(Relaxed));
         }
     }),
     Reading::of(names::CONNECTIONS_REJECTED).process(|sources, _, lines| {
-        for (name, cells) in sources.listeners.iter().zip(sources.listener_cells.iter()) {
+        for ListenerSource { name, cells, .. } in (sources.listeners)() {
             for (reason, count) in Rejected::ALL.iter().zip(&cells.rejected) {
-                lines.count(&[name, reason.word()], count.load(Relaxed));
+                lines.count(&[&name, reason.word()], count.load(Relaxed));
             }
         }
     }),
     Reading::of(names::TLS_HANDSHAKES).process(|sources, _, lines| {
-        for (name, tls) in &sources.tls {
-            for (end, count) in HandshakeEnd::ALL.iter().zip(&tls.handshakes) {
-                lines.count(&[name, end.word()], count.load(Relaxed));
+        for (name, tls) in secured(sources) {
+            for (end, count) in HandshakeEnd::ALL.iter().zip(&tls.cells.handshakes) {
+                lines.count(&[&name, end.word()], count.load(Relaxed));
             }
         }
     }),
     Reading::of(names::TLS_RELOADS).process(|sources, _, lines| {
-        for (name, tls) in &sources.tls {
-            lines.count(&[name, "success"], tls.reloads.load(Relaxed));
-            lines.count(&[name, "refused"], tls.refused.load(Relaxed));
+        for (name, tls) in secured(sources) {
+            lines.count(&[&name, "success"], tls.cells.reloads.load(Relaxed));
+            lines.count(&[&name, "refused"], tls.cells.refused.load(Relaxed));
         }
     }),
     Reading::of(names::TLS_EXPIRY).process(|sources, _, lines| {
-        for (name, tls) in &sources.tls {
+        for (name, tls) in secured(sources) {
             for certificate in tls.certificates() {
                 let ends = certificate.ends.duration_since(UNIX_EPOCH).unwrap_or_default();
-                lines.count(&[name, &certificate.file.to_string_lossy()], ends.as_secs());
+                lines.count(&[&name, &certificate.file.to_string_lossy()], ends.as_secs());
             }
         }
     }),
@@ -190,6 +194,11 @@ pub(super) const ALL: &[Reading] = &[
     }),
     Reading::of(names::BUILD).process(|_, _, lines| lines.count(&[env!("CARGO_PKG_VERSION")], 1)),
 ];
+
+/// The listeners that speak TLS.
+fn secured(sources: &Sources) -> impl Iterator<Item = (String, Arc<ListenerTls>)> {
+    (sources.listeners)().into_iter().filter_map(|listener| Some((listener.name, listener.tls?)))
+}
 
 /// Refusals with this number that belong to no pool.
 fn refused(sources: &Sources, refusal: usize) -> u64 {

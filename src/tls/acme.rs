@@ -30,7 +30,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{AcmePolicy, Certificate, CertificateFiles, ListenerTls, PROOF, TlsProblem};
+use super::{AcmePolicy, Certificate, CertificateFiles, ListenerTls, PROOF, TlsProblem, upkeep::Secured};
 use crate::limits::{ACME_RETRY, ACME_RETRY_MOST, ACME_TRY};
 
 impl AcmePolicy {
@@ -172,34 +172,30 @@ enum Failed {
 
 /// The thread that asks for certificates.
 #[derive(Debug)]
-pub struct AcmeClient {
+pub(super) struct AcmeClient {
     thread: JoinHandle<()>,
     /// Nothing is ever sent: the thread ends when this is dropped.
     stop: SyncSender<()>,
 }
 
 impl AcmeClient {
-    /// For those of these listeners that have their certificates from an authority. `None` if there are none.
+    /// For those of these listeners that have their certificates from an authority.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(listeners: Vec<(String, Arc<ListenerTls>)>) -> io::Result<Option<AcmeClient>> {
-        let wanted: Vec<_> = listeners.into_iter().filter(|(_, tls)| tls.acme().is_some()).collect();
-        if wanted.is_empty() {
-            return Ok(None);
-        }
+    pub(super) fn start(listeners: Secured) -> io::Result<AcmeClient> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = sync_channel(0);
         let thread = std::thread::Builder::new().name("ringway-acme".into()).spawn(move || {
-            run(&wanted, &runtime, &stopped);
+            run(&listeners, &runtime, &stopped);
             // A name that is being resolved is not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Some(AcmeClient { thread, stop }))
+        Ok(AcmeClient { thread, stop })
     }
 
     /// Ends it. An order under way is left: the next start makes another.
-    pub fn leave(self) {
+    pub(super) fn leave(self) {
         drop(self.stop);
         if self.thread.is_finished() && self.thread.join().is_err() {
             tracing::error!("the thread that asks for certificates panicked");
@@ -207,31 +203,54 @@ impl AcmeClient {
     }
 }
 
-fn run(wanted: &[(String, Arc<ListenerTls>)], runtime: &tokio::runtime::Runtime, stopped: &Receiver<()>) {
-    let next_of = |tls: &ListenerTls| tls.acme().map_or(SystemTime::UNIX_EPOCH, |(policy, _)| due(policy));
-    let mut tries: Vec<_> = wanted.iter().map(|(_, tls)| (next_of(tls), ACME_RETRY)).collect();
+/// A listener that has its certificate from an authority.
+struct Wanted {
+    listener: String,
+    tls: Arc<ListenerTls>,
+    /// When to ask.
+    next: SystemTime,
+    /// How long to wait after a try that fails.
+    pause: Duration,
+}
+
+fn run(listeners: &Secured, runtime: &tokio::runtime::Runtime, stopped: &Receiver<()>) {
+    let mut wanted: Vec<Wanted> = Vec::new();
     loop {
-        for ((listener, tls), (next, pause)) in wanted.iter().zip(&mut tries) {
-            let Some((policy, proofs)) = tls.acme() else { continue };
-            if *next > SystemTime::now() {
-                continue;
-            }
-            tracing::info!(listener, names = policy.names.join(", "), "asking for a certificate");
-            let asked = runtime.block_on(async {
-                tokio::time::timeout(ACME_TRY, ask(policy, proofs)).await.unwrap_or(Err(Failed::TooLong))
-            });
-            proofs.clear();
-            match asked {
-                Ok(()) => (*next, *pause) = (due(policy), ACME_RETRY),
-                Err(error) => {
-                    tracing::error!(listener, %error, again_in = ?*pause, "no certificate came of it");
-                    *next = SystemTime::now() + *pause;
-                    *pause = (*pause * 2).min(ACME_RETRY_MOST);
-                }
+        let now = listeners.load_full();
+        wanted.retain(|one| now.iter().any(|(_, tls)| Arc::ptr_eq(tls, &one.tls)));
+        for (listener, tls) in &*now {
+            let is_known = wanted.iter().any(|one| Arc::ptr_eq(tls, &one.tls));
+            if let Some((policy, _)) = tls.acme().filter(|_| !is_known) {
+                let (listener, tls) = (listener.clone(), tls.clone());
+                wanted.push(Wanted { listener, next: due(policy), tls, pause: ACME_RETRY });
             }
         }
+        wanted.iter_mut().for_each(|one| one.ask_if_due(runtime));
         if stopped.recv_timeout(Duration::from_secs(1)) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             return;
+        }
+    }
+}
+
+impl Wanted {
+    fn ask_if_due(&mut self, runtime: &tokio::runtime::Runtime) {
+        let Wanted { listener, tls, next, pause } = self;
+        let Some((policy, proofs)) = tls.acme() else { return };
+        if *next > SystemTime::now() {
+            return;
+        }
+        tracing::info!(listener, names = policy.names.join(", "), "asking for a certificate");
+        let asked = runtime.block_on(async {
+            tokio::time::timeout(ACME_TRY, ask(policy, proofs)).await.unwrap_or(Err(Failed::TooLong))
+        });
+        proofs.clear();
+        match asked {
+            Ok(()) => (*next, *pause) = (due(policy), ACME_RETRY),
+            Err(error) => {
+                tracing::error!(listener, %error, again_in = ?*pause, "no certificate came of it");
+                *next = SystemTime::now() + *pause;
+                *pause = (*pause * 2).min(ACME_RETRY_MOST);
+            }
         }
     }
 }

@@ -50,6 +50,13 @@ pub struct ListenerTls {
     now: ArcSwap<InForce>,
     /// The files as they were before they were read at the start.
     pub(super) first_stamps: Vec<Stamp>,
+    /// What is counted about it.
+    pub cells: Arc<TlsCells>,
+}
+
+/// What is counted about a listener's TLS.
+#[derive(Debug, Default)]
+pub struct TlsCells {
     /// How handshakes ended, by [`HandshakeEnd`].
     pub handshakes: [AtomicU64; HandshakeEnd::ALL.len()],
     /// Times that changed files were taken in.
@@ -114,17 +121,17 @@ impl ListenerTls {
             Ok(())
         };
         let now = ArcSwap::from_pointee(in_force(&policy, &provider, &tickets, served_anyway)?);
-        Ok(ListenerTls {
-            policy,
-            proofs,
-            provider,
-            tickets,
-            now,
-            first_stamps,
-            handshakes: Default::default(),
-            reloads: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-        })
+        Ok(ListenerTls { policy, proofs, provider, tickets, now, first_stamps, cells: Arc::default() })
+    }
+
+    /// The same in the place of another one, whose counts go on.
+    pub fn after(self, old: &ListenerTls) -> ListenerTls {
+        ListenerTls { cells: old.cells.clone(), ..self }
+    }
+
+    /// Whether this is what was asked for.
+    pub fn is_as(&self, policy: &TlsPolicy) -> bool {
+        self.policy == *policy
     }
 
     /// Reads all files again. If something is wrong, what was in force stays.
@@ -140,7 +147,7 @@ impl ListenerTls {
         };
         let new = in_force(&self.policy, &self.provider, &self.tickets, is_new)?;
         self.now.store(Arc::new(new));
-        self.reloads.fetch_add(1, Relaxed);
+        self.cells.reloads.fetch_add(1, Relaxed);
         Ok(())
     }
 
@@ -156,7 +163,7 @@ impl ListenerTls {
 
     /// Counts changed files that were refused.
     pub(super) fn count_refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+        self.cells.refused.fetch_add(1, Relaxed);
     }
 
     /// What a new handshake uses.
@@ -181,7 +188,7 @@ impl ListenerTls {
 
     /// Counts a handshake.
     pub fn count(&self, end: HandshakeEnd) {
-        self.handshakes[end as usize].fetch_add(1, Relaxed);
+        self.cells.handshakes[end as usize].fetch_add(1, Relaxed);
     }
 }
 

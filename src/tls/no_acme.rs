@@ -6,7 +6,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::{ServerConfig, crypto::CryptoProvider};
 
-use super::{AcmePolicy, CertificateFiles, ListenerTls, TlsProblem};
+use super::{AcmePolicy, CertificateFiles, TlsProblem, upkeep::Secured};
 
 impl AcmePolicy {
     /// Where the certificate and its key would be kept.
@@ -47,20 +47,17 @@ impl Proofs {
 
 /// Never started.
 #[derive(Debug)]
-pub struct AcmeClient;
+pub(super) struct AcmeClient;
 
 impl AcmeClient {
     /// Starts nothing.
     ///
     /// # Errors
-    /// There would be something to start.
-    pub fn start(listeners: Vec<(String, Arc<ListenerTls>)>) -> io::Result<Option<AcmeClient>> {
-        match listeners.iter().any(|(_, tls)| tls.acme().is_some()) {
-            true => Err(io::ErrorKind::Unsupported.into()),
-            false => Ok(None),
-        }
+    /// Always: there would be something to start.
+    pub(super) fn start(_: Secured) -> io::Result<AcmeClient> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Nothing to leave.
-    pub fn leave(self) {}
+    pub(super) fn leave(self) {}
 }

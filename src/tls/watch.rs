@@ -14,12 +14,12 @@ use std::{
     thread::JoinHandle,
 };
 
-use super::{CertificateProblem, ListenerTls, TlsProblem};
+use super::{CertificateProblem, ListenerTls, TlsProblem, upkeep::Secured};
 use crate::limits::CERTIFICATE_LOOK;
 
 /// The running watch.
 #[derive(Debug)]
-pub struct CertificateWatch {
+pub(super) struct CertificateWatch {
     thread: JoinHandle<()>,
     /// Nothing is ever sent: the watch ends when this is dropped.
     stop: SyncSender<()>,
@@ -43,31 +43,22 @@ struct Watched {
 }
 
 impl CertificateWatch {
-    /// Watches the files of these listeners. `None` if there is nothing to watch.
+    /// Watches the files of these listeners, whichever they are at the time.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(listeners: Vec<(String, Arc<ListenerTls>)>) -> io::Result<Option<CertificateWatch>> {
-        if listeners.is_empty() {
-            return Ok(None);
-        }
-        let watched = listeners.into_iter().map(|(name, tls)| {
-            let files = tls.files();
-            let read = tls.first_stamps.clone();
-            Watched { name, tls, files, seen: read.clone(), read, trouble: None }
-        });
-        let mut watched: Vec<Watched> = watched.collect();
+    pub(super) fn start(listeners: Secured) -> io::Result<CertificateWatch> {
         let (stop, stopped) = sync_channel(0);
         let (alive, ended) = sync_channel::<()>(0);
         let thread = std::thread::Builder::new().name("ringway-certs".into()).spawn(move || {
-            run(&mut watched, &stopped);
+            run(&listeners, &stopped);
             drop(alive);
         })?;
-        Ok(Some(CertificateWatch { thread, stop, ended }))
+        Ok(CertificateWatch { thread, stop, ended })
     }
 
     /// Ends it, or leaves it behind if it does not end: a file system that has gone away may not let it.
-    pub fn join(self) {
+    pub(super) fn join(self) {
         drop(self.stop);
         if self.ended.recv_timeout(CERTIFICATE_LOOK * 4) == Err(RecvTimeoutError::Timeout) {
             return tracing::warn!("the watch over certificates hangs in a file: it is left behind");
@@ -78,13 +69,30 @@ impl CertificateWatch {
     }
 }
 
-fn run(watched: &mut [Watched], stopped: &Receiver<()>) {
-    while stopped.recv_timeout(CERTIFICATE_LOOK) == Err(RecvTimeoutError::Timeout) {
+fn run(listeners: &Secured, stopped: &Receiver<()>) {
+    let mut watched: Vec<Watched> = Vec::new();
+    loop {
+        let now = listeners.load_full();
+        watched.retain(|one| now.iter().any(|(_, tls)| Arc::ptr_eq(tls, &one.tls)));
+        for (name, tls) in &*now {
+            match watched.iter_mut().find(|one| Arc::ptr_eq(tls, &one.tls)) {
+                Some(one) => one.name.clone_from(name),
+                None => watched.push(Watched::new(name.clone(), tls.clone())),
+            }
+        }
         watched.iter_mut().for_each(Watched::look);
+        if stopped.recv_timeout(CERTIFICATE_LOOK) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
     }
 }
 
 impl Watched {
+    fn new(name: String, tls: Arc<ListenerTls>) -> Watched {
+        let read = tls.first_stamps.clone();
+        Watched { name, files: tls.files(), tls, seen: read.clone(), read, trouble: None }
+    }
+
     fn look(&mut self) {
         let now: Vec<Stamp> = self.files.iter().map(stamp).collect();
         let is_quiet = now == self.seen;

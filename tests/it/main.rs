@@ -23,6 +23,7 @@ mod http2;
 mod http2_backend;
 mod keys;
 mod limits;
+mod listeners;
 mod metrics;
 mod preface;
 mod repeats;

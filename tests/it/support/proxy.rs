@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use ringway::{
     app::{Running, Stopped},
     fleet::{Standing, View},
+    server::{Changed, Front, FrontError},
 };
 use serde_json::Value;
 
@@ -74,6 +75,18 @@ impl Proxy {
 
     pub fn view(&self) -> Arc<View> {
         self.running.as_ref().unwrap().view()
+    }
+
+    /// Its listeners.
+    pub fn front(&self) -> &Arc<Front> {
+        self.running.as_ref().unwrap().front()
+    }
+
+    /// Has it take in the listeners, and what is asked of clients, from another configuration.
+    pub fn change(&self, text: &str) -> Result<Changed, FrontError> {
+        let config =
+            ringway::config::parse(text, "test.toml").unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        self.front().change(&config.config.listeners, &config.config.client)
     }
 
     /// Waits until this backend of the first pool stands so.
