@@ -1,9 +1,10 @@
 //! The admin listener: metrics, health, and the answers to an operator's questions.
 //!
-//! Owns one thread and a small, stable JSON API. Reads the published view; changes nothing. It never shares a thread with
+//! Owns one thread and a small, stable JSON API. Reads the published view; what operators want changed it hands on. It never shares a thread with
 //! requests, so a scrape delays none.
 
 mod answers;
+mod change;
 mod routes;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
+    pin::Pin,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, SystemTime},
@@ -19,9 +21,11 @@ use std::{
 use arc_swap::ArcSwap;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    fleet::Order,
     limits::{ADMIN_CONNECTIONS, ADMIN_HEAD},
     proxy::Picture,
     server::Phase,
@@ -49,12 +53,50 @@ pub struct State {
     pub proven: watch::Receiver<bool>,
     /// How far the end has come.
     pub phase: watch::Receiver<Phase>,
-    /// The configuration in force, with defaults filled in and secrets hidden, as TOML.
+    /// The configuration in force.
+    pub in_force: Arc<ArcSwap<InForce>>,
+    /// Who does what operators want.
+    pub operator: Arc<dyn Operator>,
+}
+
+/// The configuration in force, as far as it is told or asked for here.
+#[derive(Debug)]
+pub struct InForce {
+    /// With defaults filled in and secrets hidden, as TOML.
     pub config: String,
     /// When it was read.
-    pub config_loaded: SystemTime,
-    /// What a client must show to read anything but health. `None`: nothing.
+    pub loaded: SystemTime,
+    /// What a client must show to change anything, or to read anything but health. `None`: nothing can be changed, and all be read.
     pub token: Option<String>,
+    /// Reading needs no token.
+    pub free_reads: bool,
+}
+
+/// Why an operator's wish was not granted.
+#[derive(Debug)]
+pub enum OperatorError {
+    /// It can't be; the reason.
+    Refused(String),
+}
+
+/// What obeying an order did.
+#[derive(Debug, Serialize)]
+pub struct Obeyed {
+    /// The share of the pool's keys that moves, from 0 to 1.
+    pub share_moved: f64,
+    /// Why a restart forgets it; `null` if it does not.
+    pub not_kept: Option<String>,
+}
+
+/// An answer that takes time.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, OperatorError>> + Send + 'a>>;
+
+/// Does what operators want. The admin listener itself changes nothing.
+pub trait Operator: Send + Sync {
+    /// Reads the configuration again.
+    fn reload(&self) -> Pending<'_, serde_json::Value>;
+    /// Drains a backend, gives it another weight, or takes that back.
+    fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Pending<'a, Obeyed>;
 }
 
 /// The admin thread.
@@ -64,7 +106,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Reads the token that the policy asks for. `None`: reading is free.
+    /// Reads the token that the policy names. `None`: there is none.
     ///
     /// # Errors
     /// The file can't be read, or its first line is empty.
@@ -77,7 +119,7 @@ impl Admin {
         if token.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty"));
         }
-        Ok((!policy.allow_unauthenticated_reads).then(|| token.to_owned()))
+        Ok(Some(token.to_owned()))
     }
 
     /// Starts the thread on a bound socket.
@@ -129,8 +171,8 @@ async fn run(socket: TcpListener, state: Arc<State>) {
                 clients.spawn(async move {
                     let _place = place;
                     let service = service_fn(|request| {
-                        let answer = routes::answer(&state, &request);
-                        async move { Ok::<_, Infallible>(answer) }
+                        let state = state.clone();
+                        async move { Ok::<_, Infallible>(routes::answer(state, request).await) }
                     });
                     let mut server = http1::Builder::new();
                     server.timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD).max_buf_size(64 * 1024);

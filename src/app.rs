@@ -3,21 +3,28 @@
 //! Owns the order. Nothing is left running when [`Running::stop`] returns.
 
 mod plans;
+mod reload;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
     time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
-use self::plans::{kept_orders, make_fleet, watch_policies};
-pub use self::plans::{load_approaches, make_plan, offline_view};
+use self::{
+    plans::{kept_orders, make_fleet, watch_policies},
+    reload::Access,
+};
+pub use self::{
+    plans::{load_approaches, make_plan, offline_view},
+    reload::{MovedKeys, ReloadCounts, Reloader, Report},
+};
 use crate::{
-    admin::{Admin, State},
+    admin::{Admin, InForce, State},
     config::{Config, Loaded},
     control::{self, Control, Events},
     endpoint::Endpoint,
@@ -27,7 +34,7 @@ use crate::{
     server::{Entrance, Front, FrontError, Phase, ServerPolicy, Site, Worker},
     tally::WorkerCells,
     telemetry::{
-        access::{AccessLog, AccessWriter},
+        access::AccessLog,
         metrics::{ListenerSource, Metrics, Sources},
     },
     tls::TlsProblem,
@@ -117,13 +124,12 @@ pub struct Running {
     pictures: Arc<ArcSwap<Picture>>,
     phase: watch::Sender<Phase>,
     proven: watch::Receiver<bool>,
-    policy: ServerPolicy,
+    reloader: Arc<Reloader>,
     workers: Vec<Worker>,
     /// Closed once all workers have ended.
     workers_ended: mpsc::Receiver<()>,
     control: Control,
     admin_thread: Option<Admin>,
-    access_writer: Option<AccessWriter>,
 }
 
 /// How the end went.
@@ -141,7 +147,7 @@ impl Running {
     /// # Errors
     /// See [`StartError`].
     pub fn start(loaded: Loaded) -> Result<Running, StartError> {
-        let Loaded { config, public, .. } = loaded;
+        let Loaded { config, public, file, .. } = loaded;
         let token = read_token(&config)?;
         let approaches = load_approaches(&config)?;
         let worker_count = worker_count(&config.server);
@@ -151,8 +157,9 @@ impl Running {
         let orders = kept_orders(&config.server)?;
         let mut fleet = make_fleet(&config, orders, worker_count)?;
         let (report, events) = Events::pipe();
-        let access = config.access_log.as_ref().map(AccessLog::open).transpose();
-        let (access_log, access_writer) = access.map_err(|error| no_access_log(&config, error))?.unzip();
+        let mut access = Access::default();
+        let access_log = access.open(config.access_log.as_ref());
+        access.log = access_log.map_err(|error| no_access_log(&config, error))?;
         if let Some(user) = &config.server.user {
             become_user(user)?;
         }
@@ -160,55 +167,57 @@ impl Running {
         let watch_policies = watch_policies(&config, &approaches);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
-        let plan = Arc::new(make_plan(&config, &approaches));
+        let plan = Arc::new(make_plan(&config, &approaches, access.log.clone()));
         let pictures =
             Arc::new(ArcSwap::from_pointee(Picture { view: Arc::new(fleet.view()), plan: plan.clone() }));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
         let entrances = front.entrances(&proven, &phase_seen);
         front.take_in(listeners);
-        let common = Common {
-            pictures: pictures.clone(),
-            access_log: access_log.clone(),
-            report,
-            under_way: Arc::default(),
-        };
+        let common = Common { pictures: pictures.clone(), report, under_way: Arc::default() };
         let (workers, workers_ended) = start_workers(&common, &cells, &phase_seen, entrances)?;
-        let config_loaded = SystemTime::now();
-        let is_ready = {
-            let (proven, phase) = (proven.clone(), phase_seen.clone());
-            move || *proven.borrow() && *phase.borrow() == Phase::Serving
-        };
-        let read = pictures.clone();
-        let metrics = Metrics::new(Sources {
-            view: Box::new(move || read.load().view.clone()),
-            workers: cells,
-            listeners: listener_sources(front.clone()),
-            access_log,
-            config_loaded,
-            ready: Box::new(is_ready),
-        })?;
-        let admin = admin_socket.as_ref().map(TcpListener::local_addr).transpose()?;
-        let state = State {
-            pictures: pictures.clone(),
-            metrics,
-            proven: proven.clone(),
-            phase: phase_seen.clone(),
+        let in_force = Arc::new(ArcSwap::from_pointee(InForce {
             config: public,
-            config_loaded,
+            loaded: SystemTime::now(),
             token,
-        };
-        let admin_thread = admin_socket.map(|socket| Admin::start(socket, state)).transpose()?;
+            free_reads: config.admin.allow_unauthenticated_reads,
+        }));
         let hung = pictures.clone();
         let publish = move |view| hung.store(Arc::new(Picture { view, plan: plan.clone() }));
-        let (control, _desk) = Control::start(control::Start {
+        let (control, desk) = Control::start(control::Start {
             fleet,
             policies: watch_policies,
             publish: Box::new(publish),
             proven: proven_sender,
-            phase: phase_seen,
+            phase: phase_seen.clone(),
             state_file: config.server.state_file.clone(),
             events,
         })?;
+        let admin = admin_socket.as_ref().map(TcpListener::local_addr).transpose()?;
+        let reloader = Arc::new(Reloader {
+            file,
+            front: front.clone(),
+            desk,
+            pictures: pictures.clone(),
+            in_force: in_force.clone(),
+            policy: ArcSwap::from_pointee(config.server.clone()),
+            config: tokio::sync::Mutex::new(config),
+            access: Mutex::new(access),
+            counts: Arc::default(),
+        });
+        let is_ready = {
+            let (proven, phase) = (proven.clone(), phase_seen.clone());
+            move || *proven.borrow() && *phase.borrow() == Phase::Serving
+        };
+        let metrics = Metrics::new(sources(&reloader, cells, is_ready))?;
+        let state = State {
+            pictures: pictures.clone(),
+            metrics,
+            proven: proven.clone(),
+            phase: phase_seen,
+            in_force,
+            operator: reloader.clone(),
+        };
+        let admin_thread = admin_socket.map(|socket| Admin::start(socket, state)).transpose()?;
         Ok(Running {
             listeners: front.sites().iter().map(|site| site.address.clone()).collect(),
             admin,
@@ -216,18 +225,22 @@ impl Running {
             pictures,
             phase,
             proven,
-            policy: config.server,
+            reloader,
             workers,
             workers_ended,
             control,
             admin_thread,
-            access_writer,
         })
     }
 
     /// The listeners, which can be changed while it runs.
     pub fn front(&self) -> &Arc<Front> {
         &self.front
+    }
+
+    /// The way to change it.
+    pub fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
     }
 
     /// The published view.
@@ -244,10 +257,11 @@ impl Running {
     /// Stops: unready at once, after the drain delay no new connections, then the end of the last request or the deadline,
     /// whichever comes first. `hurry` cuts all of that short.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) -> Stopped {
-        tracing::info!(delay = ?self.policy.drain_delay, timeout = ?self.policy.drain_timeout, "draining");
+        let policy = self.reloader.policy.load_full();
+        tracing::info!(delay = ?policy.drain_delay, timeout = ?policy.drain_timeout, "draining");
         self.phase.send_replace(Phase::Leaving);
         let front = &self.front;
-        let (phase, policy, ended) = (&self.phase, &self.policy, &mut self.workers_ended);
+        let (phase, ended) = (&self.phase, &mut self.workers_ended);
         let drain = async {
             tokio::time::sleep(policy.drain_delay).await;
             front.let_go();
@@ -266,9 +280,7 @@ impl Running {
         if let Some(admin) = self.admin_thread {
             admin.join();
         }
-        if let Some(writer) = self.access_writer {
-            writer.finish();
-        }
+        self.reloader.finish_access_log();
         if drained {
             tracing::info!("drained");
             Stopped::Drained
@@ -318,6 +330,26 @@ fn read_token(config: &Config) -> Result<Option<String>, StartError> {
         let file = config.admin.token_file.as_deref().unwrap_or_else(|| "".as_ref());
         StartError::Token { file: file.display().to_string(), error }
     })
+}
+
+/// What a scrape reads.
+fn sources(
+    reloader: &Arc<Reloader>,
+    workers: Vec<Arc<WorkerCells>>,
+    is_ready: impl Fn() -> bool + Send + Sync + 'static,
+) -> Sources {
+    let (pictures, lost, loaded) =
+        (reloader.pictures.clone(), reloader.pictures.clone(), reloader.in_force.clone());
+    let counts = reloader.counts.clone();
+    Sources {
+        view: Box::new(move || pictures.load().view.clone()),
+        workers,
+        listeners: listener_sources(reloader.front.clone()),
+        access_dropped: Box::new(move || lost.load().plan.access_log.as_ref().map_or(0, AccessLog::dropped)),
+        config_loads: Box::new(move || (1 + counts.done.load(Relaxed), counts.refused.load(Relaxed))),
+        config_loaded: Box::new(move || loaded.load().loaded),
+        ready: Box::new(is_ready),
+    }
 }
 
 /// What a scrape reads of the listeners, whichever there are at the time.

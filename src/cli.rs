@@ -8,6 +8,7 @@ mod demo;
 mod generate;
 mod healthcheck;
 mod lookup;
+mod operate;
 mod run;
 
 use std::{
@@ -62,6 +63,14 @@ enum Command {
     Config(config::Command),
     /// Run a proxy with five embedded backends to play with
     Demo(demo::Arguments),
+    /// Have a running proxy read its configuration again
+    Reload(operate::Door),
+    /// Have a backend of a running proxy get no new requests
+    Drain(operate::Backend),
+    /// Give a backend of a running proxy another weight
+    Weight(operate::Weight),
+    /// Take back a drain or another weight
+    Restore(operate::Backend),
     /// Ask a running proxy whether it is ready (for container health checks)
     Healthcheck(healthcheck::Arguments),
     /// Print a completion script for a shell
@@ -90,6 +99,10 @@ pub fn run() -> ExitCode {
         Command::Lookup(arguments) => lookup::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Reload(door) => operate::reload(&door),
+        Command::Drain(backend) => operate::drain(&backend),
+        Command::Weight(weight) => operate::weigh(&weight),
+        Command::Restore(backend) => operate::restore(&backend),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man(arguments) => generate::man(&arguments),

@@ -5,7 +5,12 @@
 //! together and makes the policies. Under both lie `section`, a reader for one table, and `kind`, the kinds of
 //! values. Start at [`parse`].
 
-use std::{io::Read, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     admin::AdminPolicy,
@@ -102,6 +107,8 @@ pub struct Config {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// Where it was read from, if from a file.
+    pub file: Option<PathBuf>,
     /// What is allowed but doubtful.
     pub warnings: Vec<Finding>,
     /// The same configuration as a TOML document in which every key is written; it parses to the same again.
@@ -130,7 +137,7 @@ pub fn parse(source: &str, file_name: &str) -> Result<Loaded, ConfigErrors> {
     write_routes(&config, &mut entries);
     let effective = effective::render(&entries);
     effective::hide_secrets(&mut entries);
-    Ok(Loaded { effective, public: effective::render(&entries), config, warnings })
+    Ok(Loaded { effective, public: effective::render(&entries), config, warnings, file: None })
 }
 
 /// Reads a configuration from a file.
@@ -159,7 +166,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     if length as u64 > MAX_FILE_BYTES {
         return Err(unreadable("the configuration is too long".to_owned(), "the most is 64 MiB"));
     }
-    String::from_utf8(bytes).map_or_else(|error| Err(not_utf8(&name, &error)), |source| parse(&source, &name))
+    let source = String::from_utf8(bytes).map_err(|error| not_utf8(&name, &error))?;
+    parse(&source, &name).map(|loaded| Loaded { file: Some(path.to_owned()), ..loaded })
 }
 
 /// Points at the first byte that is not UTF-8.

@@ -56,8 +56,6 @@ pub struct Reconfiguration {
     pub plans: Vec<PoolPlan>,
     /// How their backends are watched, in the same order.
     pub policies: Vec<WatchPolicy>,
-    /// Does what can fail elsewhere: it is called when everything else is known to be possible, and nothing is changed if it fails.
-    pub commit: Box<dyn FnOnce() -> Result<(), String> + Send>,
     /// Shows the views from then on.
     pub publish: Publish,
     /// Where orders are kept from then on.
@@ -246,9 +244,8 @@ impl Chief {
     }
 
     fn reconfigure(&mut self, change: Reconfiguration) -> Result<Reconfigured, String> {
-        let Reconfiguration { plans, policies, commit, publish, state_file } = change;
+        let Reconfiguration { plans, policies, publish, state_file } = change;
         let prepared = self.fleet.prepare(plans).map_err(|error| error.to_string())?;
-        commit()?;
         let report = self.fleet.adopt(prepared, now());
         (self.publish, self.state_file) = (publish, state_file);
         self.show();

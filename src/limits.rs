@@ -85,6 +85,9 @@ pub const HANDSHAKES: usize = 1024;
 /// How long the last word of a TLS session may take to leave.
 pub const TLS_GOODBYE: Duration = Duration::from_secs(1);
 
+/// How often the configuration's file is looked at, where it is watched.
+pub const CONFIG_LOOK: Duration = Duration::from_secs(1);
+
 /// What people want of the control task, waiting for it.
 pub const WISH_QUEUE: usize = 64;
 

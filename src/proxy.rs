@@ -74,6 +74,8 @@ pub struct Plan {
     pub via: Option<String>,
     /// Requests under way in all. `None`: no bound.
     pub max_requests: Option<usize>,
+    /// Where access lines go, if they are wanted.
+    pub access_log: Option<AccessLog>,
 }
 
 /// One pool, as the request path needs it.
@@ -111,8 +113,6 @@ impl PoolPlan {
 pub struct Common {
     /// The published picture.
     pub pictures: Arc<ArcSwap<Picture>>,
-    /// Where access lines go, if they are wanted.
-    pub access_log: Option<AccessLog>,
     /// Where is told what requests say about backends.
     pub report: mpsc::Sender<Event>,
     /// Requests under way, counted where there is a bound.
@@ -135,7 +135,7 @@ pub struct Gateway {
     /// Where this worker counts what belongs to no pool.
     pub cells: Arc<WorkerCells>,
     /// Where this worker collects access lines, if they are wanted.
-    access: Option<AccessLines>,
+    access: RefCell<Option<AccessLines>>,
     /// Told when the first line of a batch is there.
     first_line: Notify,
     /// Requests under way, over all workers; counted where there is a bound.
@@ -186,11 +186,11 @@ impl Drop for Entered<'_> {
 impl Gateway {
     /// One for this worker.
     pub fn new(worker: usize, common: Common, cells: Arc<WorkerCells>) -> Gateway {
-        let Common { pictures, access_log, report, under_way } = common;
+        let Common { pictures, report, under_way } = common;
         let local = Rc::new(Held(pictures.load_full()));
         Gateway {
             worker,
-            access: access_log.as_ref().map(AccessLog::lines),
+            access: RefCell::new(local.plan.access_log.as_ref().map(AccessLog::lines)),
             first_line: Notify::new(),
             upstreams: Upstreams::new(worker),
             buffers: BufferPool::default(),
@@ -213,6 +213,7 @@ impl Gateway {
         let now = published.load();
         if !Arc::ptr_eq(now, &local.0) {
             *local = Rc::new(Held(now.clone()));
+            self.follow_access_log(local.plan.access_log.as_ref());
         }
         local.clone()
     }
@@ -258,32 +259,46 @@ impl Gateway {
         }
     }
 
+    /// Another log may have taken the place of the one that lines went to.
+    fn follow_access_log(&self, log: Option<&AccessLog>) {
+        let mut access = self.access.borrow_mut();
+        let is_same = match (&*access, log) {
+            (Some(lines), Some(log)) => lines.log().is_same(log),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            *access = log.map(AccessLog::lines);
+        }
+    }
+
     /// Whether access lines are wanted.
     fn logs_access(&self) -> bool {
-        self.access.is_some()
+        self.access.borrow().is_some()
     }
 
     /// Takes an access line.
     fn log_access(&self, line: &AccessLine<'_>) {
-        if self.access.as_ref().is_some_and(|lines| lines.add(line)) {
+        if self.access.borrow().as_ref().is_some_and(|lines| lines.add(line)) {
             self.first_line.notify_one();
         }
     }
 
     /// Hands access lines on before they are old. Never ends.
     pub async fn hand_access_lines_over(&self) {
-        let Some(lines) = &self.access else {
-            return std::future::pending().await;
-        };
         loop {
             self.first_line.notified().await;
             tokio::time::sleep(ACCESS_BATCH_TIME).await;
-            lines.hand_over();
+            if let Some(lines) = &*self.access.borrow() {
+                lines.hand_over();
+            }
         }
     }
 
     /// Closes idle upstream connections whose time is over, and pipes that nobody needs.
     pub fn sweep(&self) {
+        // A worker without requests follows too, so that what has been replaced can end.
+        drop(self.picture());
         self.pipes.sweep();
         self.upstreams.sweep(Instant::now());
     }

@@ -1,12 +1,12 @@
 //! The JSON of the admin API. Its shape is an interface: fields are added, not renamed or removed.
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
 use super::State;
 use crate::{
-    fleet::{MemberView, PoolView, Standing, View},
+    fleet::{MemberView, Order, PoolView, Standing, View},
     tally::Class,
 };
 
@@ -26,6 +26,7 @@ struct Pool {
     imbalance: f64,
     expected_imbalance: f64,
     serving: usize,
+    ramp: Option<f64>,
     backends: Vec<Backend>,
 }
 
@@ -35,13 +36,29 @@ struct Backend {
     address: String,
     resolved: Vec<String>,
     weight: String,
+    configured_weight: String,
+    order: &'static str,
     share: f64,
     standing: Standing,
     since: String,
     reason: String,
+    said: Said,
+    ramp: Option<f64>,
     in_flight: u64,
+    limit: Option<u32>,
+    waiting: u32,
     requests: Requests,
     probes: Probes,
+}
+
+/// Who says what about a backend.
+#[derive(Serialize)]
+struct Said {
+    probes: &'static str,
+    probes_because: String,
+    requests: &'static str,
+    requests_because: String,
+    times_away: u32,
 }
 
 #[derive(Serialize)]
@@ -78,6 +95,7 @@ fn pool(view: &PoolView) -> Pool {
         imbalance: ring.imbalance(),
         expected_imbalance: ring.expected_imbalance(),
         serving: view.serving,
+        ramp: view.turn.as_ref().map(|turn| turn.ramp.progress(Instant::now())),
         backends: backends.collect(),
     }
 }
@@ -90,11 +108,27 @@ fn backend(member: &MemberView, share: f64) -> Backend {
         address: backend.address.to_string(),
         resolved: member.addresses.iter().map(ToString::to_string).collect(),
         weight: member.weight.to_string(),
+        configured_weight: member.configured.to_string(),
+        order: match member.order {
+            Order::None => "none",
+            Order::Drain => "drain",
+            Order::Weight(_) => "weight",
+        },
         share,
         standing: member.standing,
         since: time(member.since),
         reason: member.reason.to_string(),
+        said: Said {
+            probes: member.health.word(),
+            probes_because: member.health_reason.to_string(),
+            requests: member.trust.word(),
+            requests_because: member.trust_reason.to_string(),
+            times_away: member.penalty,
+        },
+        ramp: member.ramp.map(|ramp| ramp.progress(Instant::now())),
         in_flight: backend.in_flight(),
+        limit: backend.load.limit(),
+        waiting: backend.load.waiting(),
         requests: Requests {
             total: Class::ALL.iter().map(|&class| requests(class)).sum(),
             success: requests(Class::Success),
@@ -112,15 +146,16 @@ fn backend(member: &MemberView, share: f64) -> Backend {
 }
 
 #[derive(Serialize)]
-pub(super) struct Configuration<'a> {
+pub(super) struct Configuration {
     loaded: String,
     format: &'static str,
-    text: &'a str,
+    text: String,
 }
 
 /// `/api/config`
-pub(super) fn config(state: &State) -> Configuration<'_> {
-    Configuration { loaded: time(state.config_loaded), format: "toml", text: &state.config }
+pub(super) fn config(state: &State) -> Configuration {
+    let in_force = state.in_force.load();
+    Configuration { loaded: time(in_force.loaded), format: "toml", text: in_force.config.clone() }
 }
 
 fn time(at: SystemTime) -> String {

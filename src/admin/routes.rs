@@ -4,6 +4,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::Instant,
 };
 
@@ -15,7 +16,10 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::{State, answers};
+use super::{
+    State, answers,
+    change::{Change, change},
+};
 use crate::{
     proxy::{
         explain::{Question, explain},
@@ -25,7 +29,7 @@ use crate::{
     telemetry::metrics::Scrape,
 };
 
-type Answer = Response<Either<Full<Bytes>, Scrape>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, Scrape>>;
 
 const INDEX: &str = "Ringway admin\n\n\
     /metrics                              for Prometheus\n\
@@ -34,26 +38,33 @@ const INDEX: &str = "Ringway admin\n\n\
     /api/pools                            pools, backends, shares, standing\n\
     /api/lookup?pool=P&key=K              who owns a key, and who would get it now\n\
     /api/lookup?uri=U&header=N:V&...      the same for a request (also method=, host=, client=, pool=)\n\
-    /api/config                           the configuration in force\n";
+    /api/config                           the configuration in force\n\
+    POST, with the token:\n\
+    /api/reload                           reads the configuration again\n\
+    /api/pools/P/backends/B/drain         no new requests for this backend\n\
+    /api/pools/P/backends/B/weight?value=W  another weight for it\n\
+    /api/pools/P/backends/B/restore       takes that back\n";
 
 /// Answers one request.
-pub(super) fn answer(state: &State, request: &Request<Incoming>) -> Answer {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return answer;
-    }
+pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Answer {
+    let state = &*state;
     let path = request.uri().path();
     match path {
-        "/livez" => return text(StatusCode::OK, "ok\n"),
-        "/readyz" => return ready(state),
+        "/livez" if is_read(&request) => return text(StatusCode::OK, "ok\n"),
+        "/readyz" if is_read(&request) => return ready(state),
         _ => {}
     }
-    if !is_allowed(state, request) {
-        let mut answer =
-            error(StatusCode::UNAUTHORIZED, "this needs the token as `Authorization: Bearer TOKEN`");
-        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return answer;
+    if *request.method() == Method::POST {
+        return match refusal_to_change(state, &request) {
+            None => change(state, &request).await,
+            Some(refused) => refused,
+        };
+    }
+    if !is_read(&request) {
+        return not_allowed("GET, HEAD, POST");
+    }
+    if !may_read(state, &request) {
+        return unauthorized();
     }
     match path {
         "/" => text(StatusCode::OK, INDEX),
@@ -66,8 +77,25 @@ pub(super) fn answer(state: &State, request: &Request<Incoming>) -> Answer {
         "/api/pools" => json(StatusCode::OK, &answers::pools(&state.pictures.load().view)),
         "/api/config" => json(StatusCode::OK, &answers::config(state)),
         "/api/lookup" => lookup(state, request.uri().query().unwrap_or_default()),
+        _ if Change::of(request.uri()).is_some() => not_allowed("POST"),
         _ => error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
     }
+}
+
+fn is_read(request: &Request<Incoming>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+fn not_allowed(methods: &'static str) -> Answer {
+    let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, &format!("the methods here are {methods}"));
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    answer
+}
+
+fn unauthorized() -> Answer {
+    let mut answer = error(StatusCode::UNAUTHORIZED, "this needs the token as `Authorization: Bearer TOKEN`");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 fn ready(state: &State) -> Answer {
@@ -80,8 +108,27 @@ fn ready(state: &State) -> Answer {
     text(StatusCode::OK, "ok\n")
 }
 
-fn is_allowed(state: &State, request: &Request<Incoming>) -> bool {
-    let Some(token) = &state.token else { return true };
+fn may_read(state: &State, request: &Request<Incoming>) -> bool {
+    let in_force = state.in_force.load();
+    match &in_force.token {
+        Some(token) => in_force.free_reads || shows(request, token),
+        None => true,
+    }
+}
+
+fn refusal_to_change(state: &State, request: &Request<Incoming>) -> Option<Answer> {
+    let in_force = state.in_force.load();
+    match &in_force.token {
+        Some(token) if shows(request, token) => None,
+        Some(_) => Some(unauthorized()),
+        None => Some(error(
+            StatusCode::FORBIDDEN,
+            "changes need a token, and there is none: name a file with one in `admin.token_file`",
+        )),
+    }
+}
+
+fn shows(request: &Request<Incoming>, token: &str) -> bool {
     let shown =
         request.headers().get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     shown.is_some_and(|shown| equal_in_constant_time(shown, token.as_bytes()))
@@ -183,11 +230,11 @@ struct Problem<'a> {
     error: &'a str,
 }
 
-fn error(status: StatusCode, problem: &str) -> Answer {
+pub(super) fn error(status: StatusCode, problem: &str) -> Answer {
     json(status, &Problem { error: problem })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let mut body = serde_json::to_string_pretty(value).expect("the answers' types are all JSON");
     body.push('\n');
     typed(status, "application/json", whole(body))

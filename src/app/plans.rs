@@ -14,6 +14,7 @@ use crate::{
     fleet::{self, Fleet, Moment, Orders, Thresholds, View},
     proxy::{Plan, PoolPlan, client::TrustedProxies, route::Router},
     server::ServerPolicy,
+    telemetry::access::AccessLog,
     tls::BackendTls,
     upstream::Approach,
 };
@@ -70,7 +71,7 @@ fn reached(pool: &PoolConfig) -> String {
 }
 
 /// The request path's half of the configuration.
-pub fn make_plan(config: &Config, approaches: &[Approach]) -> Plan {
+pub fn make_plan(config: &Config, approaches: &[Approach], access_log: Option<AccessLog>) -> Plan {
     let pools = config.pools.iter().zip(approaches).map(|(pool, approach)| PoolPlan {
         forward: pool.forward.clone(),
         reuse: pool.reuse.clone(),
@@ -86,6 +87,7 @@ pub fn make_plan(config: &Config, approaches: &[Approach]) -> Plan {
         },
         via: config.client.via.clone(),
         max_requests: config.client.max_requests_in_flight,
+        access_log,
     }
 }
 

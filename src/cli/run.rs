@@ -1,6 +1,9 @@
 //! `ringway run`: the proxy, from its configuration to its last answer.
 //!
-//! Owns signals. The first SIGTERM or SIGINT drains, a second one stops at once.
+//! Owns signals, and the look at the configuration's file. The first SIGTERM or SIGINT drains, a second one stops at once; SIGHUP has the
+//! configuration read again.
+
+use std::{os::unix::fs::MetadataExt, path::Path, time::SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -8,6 +11,7 @@ use super::{Failed, FileArgument, exit, fail, load, runtime};
 use crate::{
     app::{Running, StartError, Stopped},
     config::Loaded,
+    limits::CONFIG_LOOK,
     telemetry,
 };
 
@@ -49,14 +53,42 @@ pub(super) async fn serve(loaded: Loaded, started: impl FnOnce(&Running)) -> Res
         () = running.ready() => {
             tracing::info!("ready");
             started(&running);
-            signals.next().await;
+            until_stopped(&running, &mut signals).await;
         }
         () = signals.next() => {}
     }
     Ok(running.stop(signals.next()).await)
 }
 
-/// SIGTERM and SIGINT, and SIGHUP so that it does not kill.
+/// Runs until asked to stop. Until then, a new configuration is taken in when asked for, or when its file changes.
+async fn until_stopped(running: &Running, signals: &mut Signals) {
+    let reloader = running.reloader();
+    let mut look = tokio::time::interval(CONFIG_LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen = reloader.watched().map(identity);
+    loop {
+        let asked = tokio::select! {
+            () = Signals::stop(&mut signals.terminate, &mut signals.interrupt) => return,
+            _ = signals.hang_up.recv() => true,
+            _ = look.tick() => false,
+        };
+        let now = reloader.watched().map(identity);
+        if asked || (now.is_some() && seen.is_some() && now != seen) {
+            // It has said what came of it.
+            let _ = reloader.reload().await;
+        }
+        seen = now;
+    }
+}
+
+/// What tells one state of a file from another. Links are followed, so that a change of what they lead to is seen: so Kubernetes changes a
+/// mounted ConfigMap.
+fn identity(file: &Path) -> Option<(u64, u64, u64, SystemTime)> {
+    let found = file.metadata().ok()?;
+    Some((found.dev(), found.ino(), found.len(), found.modified().ok()?))
+}
+
+/// SIGTERM and SIGINT, and SIGHUP.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -75,14 +107,19 @@ impl Signals {
     }
 
     /// The next request to stop.
+    async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+
+    /// The next request to stop, before it is ready or while it stops.
     async fn next(&mut self) {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP is ignored: a new configuration needs a restart");
-                }
+                () = Signals::stop(&mut self.terminate, &mut self.interrupt) => return,
+                _ = self.hang_up.recv() => tracing::warn!("SIGHUP is ignored while the proxy starts or stops"),
             }
         }
     }

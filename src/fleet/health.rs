@@ -61,6 +61,16 @@ pub enum Health {
 }
 
 impl Health {
+    /// The word for the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Health::Unwatched => "none",
+            Health::Unproven => "unproven",
+            Health::Up { .. } => "up",
+            Health::Down { .. } => "down",
+        }
+    }
+
     /// The state after one more result.
     #[must_use]
     pub fn after(self, passed: bool, thresholds: Thresholds) -> Health {

@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -144,8 +144,10 @@ struct Counts {
     /// Lines that wait for the writer.
     waiting: AtomicUsize,
     waiting_max: usize,
+    /// No more lines will come.
+    closing: AtomicBool,
     /// Lines that were lost: nobody took them in time, or they could not be written.
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -163,7 +165,7 @@ pub struct AccessLines {
     batch: RefCell<Batch>,
 }
 
-/// The writing thread. It ends when the last [`AccessLog`] is dropped and all lines are written.
+/// The writing thread. It ends when the last [`AccessLog`] is dropped, or the log is closed, and all lines are written.
 #[derive(Debug)]
 pub struct AccessWriter {
     thread: JoinHandle<()>,
@@ -172,11 +174,14 @@ pub struct AccessWriter {
 }
 
 impl AccessLog {
-    /// Opens the log and starts its writer.
+    /// Opens the log and starts its writer. One that takes the place of another goes on counting where that ended.
     ///
     /// # Errors
     /// The file can't be opened for appending, or no thread can be started.
-    pub fn open(policy: &AccessLogPolicy) -> io::Result<(AccessLog, AccessWriter)> {
+    pub fn open(
+        policy: &AccessLogPolicy,
+        before: Option<&AccessLog>,
+    ) -> io::Result<(AccessLog, AccessWriter)> {
         let target: Box<dyn Write + Send> = match &policy.file {
             Some(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
             None => Box::new(io::stdout()),
@@ -186,8 +191,9 @@ impl AccessLog {
         let (alive, ended) = sync_channel(0);
         let counts = Arc::new(Counts {
             waiting: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
             waiting_max: policy.queue_lines,
-            dropped: AtomicU64::new(0),
+            dropped: before.map_or_else(Arc::default, |before| before.counts.dropped.clone()),
         });
         let log = AccessLog { format: policy.format, key: policy.key, queue, counts: counts.clone() };
         let thread = std::thread::Builder::new().name("ringway-access".into()).spawn(move || {
@@ -206,6 +212,18 @@ impl AccessLog {
         }
     }
 
+    /// Has its writer end once all lines are written. Nobody may add lines any more.
+    pub fn close(&self) {
+        self.counts.closing.store(true, Relaxed);
+        // It wakes a writer that waits. One that does not will see it by itself.
+        let _ = self.queue.try_send(Batch { bytes: Vec::new(), lines: 0 });
+    }
+
+    /// Whether both lead to the same writer.
+    pub fn is_same(&self, other: &AccessLog) -> bool {
+        Arc::ptr_eq(&self.counts, &other.counts)
+    }
+
     /// Lines lost so far.
     pub fn dropped(&self) -> u64 {
         self.counts.dropped.load(Relaxed)
@@ -213,6 +231,11 @@ impl AccessLog {
 }
 
 impl AccessLines {
+    /// The log that they go to.
+    pub fn log(&self) -> &AccessLog {
+        &self.log
+    }
+
     /// Adds a line. `true`: it is the first of its batch, and somebody must call [`AccessLines::hand_over`] before long.
     pub fn add(&self, line: &AccessLine<'_>) -> bool {
         let mut batch = self.batch.borrow_mut();
@@ -254,6 +277,11 @@ impl Drop for AccessLines {
 }
 
 impl AccessWriter {
+    /// Whether all its lines are written and nobody sends it any more.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits until all lines are written, but not for ever: whoever reads them may have stopped reading.
     pub fn finish(self) {
         match self.ended.recv_timeout(ACCESS_FINISH) {
@@ -289,6 +317,9 @@ fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, cou
         if dropped > told && told_at.elapsed() > Duration::from_secs(10) {
             tracing::warn!(lines = dropped - told, "access lines lost");
             (told, told_at) = (dropped, Instant::now());
+        }
+        if counts.closing.load(Relaxed) && counts.waiting.load(Relaxed) == 0 {
+            return;
         }
     }
 }

@@ -87,6 +87,16 @@ families! {
         "Connections to a backend closed, by the reason.";
     BACKEND_SERVING = "ringway_backend_serving", Gauge, ["pool", "backend"],
         "1 if the backend takes requests, else 0.";
+    FAILURES = "ringway_backend_failures_total", Counter, ["pool", "backend"],
+        "Attempts that counted as failures of the backend.";
+    EJECTED = "ringway_backend_ejected", Gauge, ["pool", "backend"],
+        "1 while requests have a backend kept out or on trial, 0 otherwise.";
+    DRAINED = "ringway_backend_drained", Gauge, ["pool", "backend"],
+        "1 while a backend has the weight 0, by configuration or by an operator's order, 0 otherwise.";
+    WAITING = "ringway_requests_waiting", Gauge, ["pool", "backend"],
+        "Requests that wait until a backend has a place for them.";
+    RAMP = "ringway_ramp_progress", Gauge, ["pool"],
+        "The share of the keys that have moved since the pool's membership or weights changed, from 0 to 1; 1 while none are to move.";
     TRANSITIONS = "ringway_backend_transitions_total", Counter, ["pool", "backend"],
         "Times that the backend's standing changed.";
     PROBES = "ringway_probes_total", Counter, ["pool", "backend", "result"],

@@ -3,10 +3,15 @@
 //! Owns the thread that writes it. Nobody who logs waits for whoever reads: lines that find too many waiting are dropped,
 //! because a log reader that hangs must not stop probes or requests.
 
-use std::{fmt as std_fmt, io::IsTerminal};
+use std::{fmt as std_fmt, io::IsTerminal, sync::OnceLock};
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Registry, fmt,
+    layer::SubscriberExt,
+    reload::{self, Handle},
+    util::SubscriberInitExt,
+};
 
 use crate::limits::LOG_QUEUE_LINES;
 
@@ -37,6 +42,27 @@ pub struct LogPolicy {
     pub format: LogFormat,
 }
 
+/// The way to the level of a log that has been started.
+static FILTER: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Whether the level is one.
+///
+/// # Errors
+/// It is not a list of filter directives.
+pub fn check(policy: &LogPolicy) -> Result<(), String> {
+    EnvFilter::try_new(&policy.level).map(drop).map_err(|error| error.to_string())
+}
+
+/// Takes another level. What can't be done, in a sentence.
+pub fn change(from: &LogPolicy, to: &LogPolicy) -> Option<String> {
+    if from.level == to.level {
+        return None;
+    }
+    let filter = EnvFilter::try_new(&to.level).ok()?;
+    let changed = FILTER.get()?.reload(filter);
+    changed.err().map(|error| format!("the log's level stays as it was: {error}"))
+}
+
 /// Starts the log. Once in a process; a second call changes nothing. Lines that wait are written when the guard is dropped,
 /// within a second.
 ///
@@ -49,6 +75,9 @@ pub fn start(policy: &LogPolicy) -> Result<WorkerGuard, String> {
         .buffered_lines_limit(LOG_QUEUE_LINES)
         .thread_name("ringway-log")
         .finish(std::io::stderr());
+    let (filter, handle) = reload::Layer::new(filter);
+    // A second log in a process is the tests' case alone.
+    let _ = FILTER.set(handle);
     let registry = tracing_subscriber::registry().with(filter);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let started = match policy.format {

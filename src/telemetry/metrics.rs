@@ -16,7 +16,6 @@ use prometheus::{Registry, TextEncoder};
 
 pub use super::families::{ALL, Family, Kind};
 use super::{
-    access::AccessLog,
     lines::Lines,
     readings::{self, Reading},
 };
@@ -35,10 +34,12 @@ pub struct Sources {
     pub workers: Vec<Arc<WorkerCells>>,
     /// The listeners that there are now.
     pub listeners: Box<dyn Fn() -> Vec<ListenerSource> + Send + Sync>,
-    /// The access log, if there is one.
-    pub access_log: Option<AccessLog>,
+    /// Access lines lost so far.
+    pub access_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Configurations that were taken in, and those that were refused.
+    pub config_loads: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// When the configuration in force was read.
-    pub config_loaded: SystemTime,
+    pub config_loaded: Box<dyn Fn() -> SystemTime + Send + Sync>,
     /// Whether the process is ready for traffic.
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
 }

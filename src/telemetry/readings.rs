@@ -4,11 +4,10 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::UNIX_EPOCH,
+    time::{Instant, UNIX_EPOCH},
 };
 
 use super::{
-    access::AccessLog,
     families::{self as names, Family},
     lines::Lines,
     metrics::{ListenerSource, Sources},
@@ -161,6 +160,18 @@ pub(super) const ALL: &[Reading] = &[
     }),
     Reading::of(names::BACKEND_SERVING)
         .member(|member, lines| lines.count(&[], u64::from(member.standing == Standing::Serving))),
+    Reading::of(names::FAILURES).member(|member, lines| sum(member, lines, |cells| &cells.failed)),
+    Reading::of(names::EJECTED).member(|member, lines| {
+        lines.count(&[], u64::from(matches!(member.standing, Standing::Ejected | Standing::Trial)));
+    }),
+    Reading::of(names::DRAINED)
+        .member(|member, lines| lines.count(&[], u64::from(member.standing == Standing::Drained))),
+    Reading::of(names::WAITING)
+        .member(|member, lines| lines.count(&[], member.backend.load.waiting().into())),
+    Reading::of(names::RAMP).pool(|view, lines| {
+        let progress = view.turn.as_ref().map_or(1.0, |turn| turn.ramp.progress(Instant::now()));
+        lines.number(&[], progress);
+    }),
     Reading::of(names::TRANSITIONS)
         .member(|member, lines| lines.count(&[], member.backend.probes.transitions.get())),
     Reading::of(names::PROBES).member(|member, lines| {
@@ -183,14 +194,18 @@ pub(super) const ALL: &[Reading] = &[
     Reading::of(names::SERVING_FINGERPRINT)
         .pool(|view, lines| lines.count(&[], view.serving_fingerprint.short().into())),
     Reading::of(names::REVISION).process(|_, view, lines| lines.count(&[], view.revision)),
-    Reading::of(names::CONFIG_LOADS).process(|_, _, lines| lines.count(&["success"], 1)),
+    Reading::of(names::CONFIG_LOADS).process(|sources, _, lines| {
+        let (done, refused) = (sources.config_loads)();
+        lines.count(&["success"], done);
+        lines.count(&["failure"], refused);
+    }),
     Reading::of(names::CONFIG_LOADED).process(|sources, _, lines| {
-        let loaded = sources.config_loaded.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let loaded = (sources.config_loaded)().duration_since(UNIX_EPOCH).unwrap_or_default();
         lines.number(&[], loaded.as_secs_f64());
     }),
     Reading::of(names::READY).process(|sources, _, lines| lines.count(&[], u64::from((sources.ready)()))),
     Reading::of(names::ACCESS_DROPPED).process(|sources, _, lines| {
-        lines.count(&[], sources.access_log.as_ref().map_or(0, AccessLog::dropped));
+        lines.count(&[], (sources.access_dropped)());
     }),
     Reading::of(names::BUILD).process(|_, _, lines| lines.count(&[env!("CARGO_PKG_VERSION")], 1)),
 ];

@@ -42,7 +42,7 @@ async fn lookups_that_cannot_be_answered_say_why() {
     }
     assert_eq!(proxy.admin_get("/nothing").await.status, 404);
     let mut client = Client::connect(proxy.admin).await;
-    client.send("POST /api/pools HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    client.send("PUT /api/pools HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 405);
 }
 

@@ -26,6 +26,7 @@ mod limits;
 mod listeners;
 mod metrics;
 mod preface;
+mod reload;
 mod repeats;
 mod rewrite;
 mod ring;

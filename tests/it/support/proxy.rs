@@ -1,9 +1,10 @@
 //! The proxy in this process, from real TOML.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use ringway::{
     app::{Running, Stopped},
+    config::Loaded,
     fleet::{Standing, View},
     server::{Changed, Front, FrontError},
 };
@@ -63,6 +64,19 @@ impl Proxy {
             Ok(loaded) => loaded,
             Err(errors) => panic!("the test's configuration is wrong:\n{errors}\n{text}"),
         };
+        Proxy::run(loaded, text).await
+    }
+
+    /// From a file, which can be written anew and read again.
+    pub async fn from_file(file: &Path) -> Proxy {
+        let text = std::fs::read_to_string(file).unwrap();
+        match ringway::config::load(file) {
+            Ok(loaded) => Proxy::run(loaded, &text).await,
+            Err(errors) => panic!("the test's configuration is wrong:\n{errors}\n{text}"),
+        }
+    }
+
+    async fn run(loaded: Loaded, text: &str) -> Proxy {
         let running = Running::start(loaded).unwrap();
         soon("every backend is probed", running.ready()).await;
         Proxy {

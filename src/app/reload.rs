@@ -1,0 +1,259 @@
+//! A new configuration for a running proxy, and operators' other wishes.
+//!
+//! Owns the order of a reload: first everything that can fail (the file, certificates, addresses, rings, the access log), then, in one go,
+//! what can't. A wrong configuration changes nothing. Never stops anything.
+
+use std::{
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use super::plans::{fleet_plans, load_approaches, make_plan, watch_policies};
+use crate::{
+    admin::{Admin, InForce, Obeyed, Operator, OperatorError},
+    config::{self, Config, Loaded},
+    control::{Desk, Reconfiguration},
+    fleet::{Order, Reconfigured},
+    proxy::Picture,
+    server::{self, Front},
+    telemetry::{
+        access::{AccessLog, AccessLogPolicy, AccessWriter},
+        log,
+    },
+};
+
+/// What a reload did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// In one line.
+    pub summary: String,
+    /// Backends that came, as `POOL/BACKEND`.
+    pub added: Vec<String>,
+    /// Backends that went.
+    pub removed: Vec<String>,
+    /// Backends with another address, weight or way of being reached.
+    pub changed: Vec<String>,
+    /// Pools whose keys move.
+    pub moved: Vec<MovedKeys>,
+    /// Listeners that came, changed or went.
+    pub listeners: Vec<String>,
+    /// What is allowed but doubtful, and what a reload can't change.
+    pub warnings: Vec<String>,
+}
+
+/// Keys that move.
+#[derive(Clone, Debug, Serialize)]
+pub struct MovedKeys {
+    /// The pool.
+    pub pool: String,
+    /// The share of its keys, from 0 to 1.
+    pub share: f64,
+    /// The seconds that it takes.
+    pub seconds: f64,
+}
+
+/// Whoever changes the running proxy.
+#[derive(Debug)]
+pub struct Reloader {
+    pub(super) file: Option<PathBuf>,
+    pub(super) front: Arc<Front>,
+    pub(super) desk: Desk,
+    pub(super) pictures: Arc<ArcSwap<Picture>>,
+    pub(super) in_force: Arc<ArcSwap<InForce>>,
+    /// The configuration that is in force. Locked while it changes: one change at a time.
+    pub(super) config: tokio::sync::Mutex<Config>,
+    /// What is asked of the end, as it is now.
+    pub(super) policy: ArcSwap<server::ServerPolicy>,
+    pub(super) access: Mutex<Access>,
+    pub(super) counts: Arc<ReloadCounts>,
+}
+
+/// How reloads ended.
+#[derive(Debug, Default)]
+pub struct ReloadCounts {
+    /// Taken in.
+    pub done: AtomicU64,
+    /// Refused.
+    pub refused: AtomicU64,
+}
+
+/// The access log in force, and the writers that are not done yet.
+#[derive(Debug, Default)]
+pub(super) struct Access {
+    pub(super) log: Option<AccessLog>,
+    pub(super) writers: Vec<AccessWriter>,
+}
+
+impl Access {
+    /// Opens the log.
+    pub(super) fn open(&mut self, policy: Option<&AccessLogPolicy>) -> std::io::Result<Option<AccessLog>> {
+        let opened = policy.map(|policy| AccessLog::open(policy, self.log.as_ref())).transpose()?;
+        let (log, writer) = opened.unzip();
+        self.writers.retain(|writer| !writer.has_ended());
+        self.writers.extend(writer);
+        Ok(log)
+    }
+}
+
+impl Reloader {
+    /// Reads the file again and takes it in.
+    ///
+    /// # Errors
+    /// Why nothing has changed, with places in the file.
+    pub async fn reload(&self) -> Result<Report, String> {
+        let done = self.try_reload().await;
+        match &done {
+            Ok(report) => {
+                self.counts.done.fetch_add(1, Relaxed);
+                tracing::info!("{}", report.summary);
+                report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            }
+            Err(problem) => {
+                self.counts.refused.fetch_add(1, Relaxed);
+                tracing::error!("the new configuration is refused, the old one stays: {problem}");
+            }
+        }
+        done
+    }
+
+    async fn try_reload(&self) -> Result<Report, String> {
+        let mut config = self.config.lock().await;
+        let file = self.file.as_deref().ok_or("this proxy has no configuration file")?;
+        let loaded = config::load(file).map_err(|errors| errors.to_string())?;
+        self.take_in(&mut config, loaded).await
+    }
+
+    async fn take_in(&self, current: &mut Config, loaded: Loaded) -> Result<Report, String> {
+        let Loaded { config, warnings, public, .. } = loaded;
+        let token = Admin::token(&config.admin).map_err(|error| format!("the admin token: {error}"))?;
+        log::check(&config.log).map_err(|error| format!("log level: {error}"))?;
+        let approaches = load_approaches(&config).map_err(|error| error.to_string())?;
+        let listeners =
+            self.front.prepare(&config.listeners, &config.client).map_err(|error| error.to_string())?;
+        let opened = self.access().open(config.access_log.as_ref());
+        let access_log = opened.map_err(|error| format!("the access log can't be opened: {error}"))?;
+        let plan = Arc::new(make_plan(&config, &approaches, access_log.clone()));
+        let hung = self.pictures.clone();
+        let report = self.desk.reconfigure(Reconfiguration {
+            plans: fleet_plans(&config),
+            policies: watch_policies(&config, &approaches),
+            publish: Box::new(move |view| hung.store(Arc::new(Picture { view, plan: plan.clone() }))),
+            state_file: config.server.state_file.clone(),
+        });
+        let report = report.await?;
+        // From here on nothing fails.
+        let changed = self.front.take_in(listeners);
+        self.access().log = access_log;
+        let mut notes: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        notes.extend(log::change(&current.log, &config.log));
+        notes.extend(needs_restart(current, &config));
+        self.in_force.store(Arc::new(InForce {
+            config: public,
+            loaded: SystemTime::now(),
+            token,
+            free_reads: config.admin.allow_unauthenticated_reads,
+        }));
+        self.policy.store(Arc::new(config.server.clone()));
+        *current = config;
+        Ok(tell(report, changed, notes))
+    }
+
+    fn access(&self) -> std::sync::MutexGuard<'_, Access> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the access log written to its end. No worker is left.
+    pub(super) fn finish_access_log(&self) {
+        let mut access = self.access();
+        if let Some(log) = access.log.take() {
+            log.close();
+        }
+        access.writers.drain(..).for_each(AccessWriter::finish);
+    }
+
+    /// The file that is watched, if one is to be.
+    pub fn watched(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|_| self.policy.load().watch_config)
+    }
+}
+
+/// What a reload can't change.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = |key: &str, differs: bool| {
+        if differs {
+            notes.push(format!("`{key}` has changed, which takes a restart or an upgrade"));
+        }
+    };
+    note("server.workers", old.server.workers != new.server.workers);
+    note("server.user", old.server.user != new.server.user);
+    note("admin.address", old.admin.address != new.admin.address);
+    note("log.format", old.log.format != new.log.format);
+    notes
+}
+
+fn tell(report: Reconfigured, changed: server::Changed, warnings: Vec<String>) -> Report {
+    let Reconfigured { added, removed, changed: others, moved } = report;
+    let mut parts =
+        vec![format!("backends: {} added, {} removed, {} changed", added.len(), removed.len(), others.len())];
+    for moved in &moved {
+        let within = match moved.within.is_zero() {
+            true => "at once".to_owned(),
+            false => format!("within {}", humantime::format_duration(moved.within)),
+        };
+        parts.push(format!("pool {}: {:.2} % of the keys move {within}", moved.pool, moved.share * 100.0));
+    }
+    let of_kind = |names: Vec<String>, what: &str| -> Vec<String> {
+        names.into_iter().map(|name| format!("{name} {what}")).collect()
+    };
+    let listeners: Vec<String> = [
+        of_kind(changed.opened, "opened"),
+        of_kind(changed.changed, "changed"),
+        of_kind(changed.closed, "closed"),
+    ]
+    .concat();
+    if !listeners.is_empty() {
+        parts.push(format!("listeners: {}", listeners.join(", ")));
+    }
+    let moved = moved.into_iter().map(|moved| MovedKeys {
+        pool: moved.pool.to_string(),
+        share: moved.share,
+        seconds: moved.within.as_secs_f64(),
+    });
+    Report {
+        summary: format!("reloaded; {}", parts.join("; ")),
+        added,
+        removed,
+        changed: others,
+        moved: moved.collect(),
+        listeners,
+        warnings,
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, OperatorError>> + Send + 'a>>;
+
+impl Operator for Reloader {
+    fn reload(&self) -> Answer<'_, serde_json::Value> {
+        Box::pin(async {
+            let report = self.reload().await.map_err(OperatorError::Refused)?;
+            Ok(serde_json::to_value(report).unwrap_or_default())
+        })
+    }
+
+    fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Answer<'a, Obeyed> {
+        Box::pin(async move {
+            let obeyed = self.desk.obey(pool, backend, order).await.map_err(OperatorError::Refused)?;
+            let share = obeyed.report.moved.first().map_or(0.0, |moved| moved.share);
+            Ok(Obeyed { share_moved: share, not_kept: obeyed.not_kept })
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! What an operator asks of a running proxy, over its admin listener: `ringway reload`, `drain`, `restore` and `weight`.
+//!
+//! Owns the asking. What is done about it stands in the proxy.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{Failed, exit, fail, say};
+
+/// Where the proxy is, and what it wants to see.
+#[derive(Debug, clap::Args)]
+pub(super) struct Door {
+    /// Address of the admin listener
+    #[arg(long, default_value = "127.0.0.1:9180", env = "RINGWAY_ADMIN")]
+    admin: SocketAddr,
+    /// A file whose first line is the admin token
+    #[arg(long, value_name = "FILE", env = "RINGWAY_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// One backend of one pool.
+#[derive(Debug, clap::Args)]
+pub(super) struct Backend {
+    /// The pool's name
+    pool: String,
+    /// The backend's name
+    backend: String,
+    #[command(flatten)]
+    door: Door,
+}
+
+/// Another weight for it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Weight {
+    /// The weight: a decimal from 0 on
+    weight: crate::ring::Weight,
+    #[command(flatten)]
+    backend: Backend,
+}
+
+/// How long an answer may take: rings of millions of virtual nodes take a while to build.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Has the proxy read its configuration again. Exit code 78: it is wrong, and nothing has changed.
+pub(super) fn reload(door: &Door) -> Result<(), Failed> {
+    let report = post(door, "/api/reload")?;
+    let texts = |name: &str| -> Vec<String> {
+        let list = report[name].as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(|text| Some(text.as_str()?.to_owned())).collect()
+    };
+    say(report["summary"].as_str().unwrap_or_default());
+    texts("warnings").iter().for_each(|warning| say(&format!("warning: {warning}")));
+    Ok(())
+}
+
+/// Has a backend get no new requests.
+pub(super) fn drain(backend: &Backend) -> Result<(), Failed> {
+    obey(backend, "drain")
+}
+
+/// Takes back what was ordered about a backend.
+pub(super) fn restore(backend: &Backend) -> Result<(), Failed> {
+    obey(backend, "restore")
+}
+
+/// Gives a backend another weight.
+pub(super) fn weigh(weight: &Weight) -> Result<(), Failed> {
+    obey(&weight.backend, &format!("weight?value={}", weight.weight))
+}
+
+fn obey(Backend { pool, backend, door }: &Backend, what: &str) -> Result<(), Failed> {
+    let obeyed = post(door, &format!("/api/pools/{}/backends/{}/{what}", encoded(pool), encoded(backend)))?;
+    let share = obeyed["share_moved"].as_f64().unwrap_or_default();
+    say(&format!("{pool}/{backend}: done; {:.2} % of the pool's keys move", share * 100.0));
+    if let Some(why) = obeyed["not_kept"].as_str() {
+        say(&format!("warning: {why}"));
+    }
+    Ok(())
+}
+
+/// A name as a segment of a path.
+fn encoded(name: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    let encode = |byte: u8| if is_plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
+    name.bytes().map(encode).collect()
+}
+
+fn post(door: &Door, path: &str) -> Result<serde_json::Value, Failed> {
+    let token = match &door.token_file {
+        None => None,
+        Some(file) => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| fail(exit::FAILURE, format_args!("{}: {error}", file.display())))?;
+            Some(text.lines().next().unwrap_or_default().trim().to_owned())
+        }
+    };
+    let answer = ask(door.admin, path, token.as_deref())
+        .map_err(|error| fail(exit::FAILURE, format_args!("{}: {error}", door.admin)))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let value: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status == "200" {
+        return Ok(value);
+    }
+    let problem = value["error"].as_str().unwrap_or(body.trim()).to_owned();
+    let code = if status == "422" { exit::CONFIG } else { exit::FAILURE };
+    let hint = match status {
+        "401" if token.is_none() => "\nname the file with the token: --token-file FILE",
+        _ => "",
+    };
+    Err(fail(code, format_args!("{problem}{hint}")))
+}
+
+fn ask(admin: SocketAddr, path: &str, token: Option<&str>) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(3))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    let shown = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {admin}\r\n{shown}content-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(16 << 20).read_to_string(&mut answer)?;
+    Ok(answer)
+}
