@@ -8,6 +8,7 @@ mod address;
 mod backend;
 mod change;
 mod health;
+mod limiter;
 mod load;
 mod member;
 mod order;
@@ -195,7 +196,7 @@ impl Fleet {
                 let may_eject = weighing.leaves_enough(state, index);
                 let member = &mut state.members[index];
                 let before = member.standing();
-                moved |= member.tick(&state.plan.passive, may_eject, now);
+                moved |= member.tick(&state.plan, may_eject, now);
                 if let Some(change) = changed(&state.pool, member, before, &state.plan, now) {
                     changes.push(change);
                     weighing = state.weighing();

@@ -88,6 +88,9 @@ pub const TLS_GOODBYE: Duration = Duration::from_secs(1);
 /// How often the configuration's file is looked at, where it is watched.
 pub const CONFIG_LOOK: Duration = Duration::from_secs(1);
 
+/// How often a connection that has changed its protocol looks whether its key has another owner, where the pool wants to know.
+pub const MOVE_LOOK: Duration = Duration::from_secs(1);
+
 /// What people want of the control task, waiting for it.
 pub const WISH_QUEUE: usize = 64;
 

@@ -18,6 +18,7 @@ pub mod route;
 mod answer;
 mod attempt;
 mod form;
+mod leaving;
 mod record;
 mod request_body;
 mod send;

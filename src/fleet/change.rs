@@ -237,7 +237,10 @@ impl MemberState {
     fn keep(&mut self, policy: &MemberPolicy, plan: &PoolPlan, old: Option<&PoolPlan>, now: Moment) {
         let before = self.standing();
         self.configured = policy.weight;
-        self.backend.load.set_limit(plan.load.max_in_flight);
+        if !plan.load.adaptive {
+            self.limiter = None;
+            self.backend.load.set_limit(plan.load.max_in_flight);
+        }
         match (plan.thresholds, self.health) {
             (None, _) => self.health = Health::Unwatched,
             // It has served without being watched: it goes on until a probe says otherwise.

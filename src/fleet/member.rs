@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Backend, Health, MemberPolicy, MemberView, Moment, Order, Outcome, PassivePolicy, PoolPlan, Ramp,
-    Standing, Trust, window::Window,
+    Backend, Health, LoadPolicy, MemberPolicy, MemberView, Moment, Order, Outcome, PassivePolicy, PoolPlan,
+    Ramp, Standing, Trust, limiter::Limiter, window::Window,
 };
 use crate::{endpoint::Endpoint, ring::Weight};
 
@@ -41,6 +41,7 @@ pub(super) struct MemberState {
     /// Its first time to serve is no coming back: it was there when the process began.
     is_first_time: bool,
     window: Window,
+    pub(super) limiter: Option<Limiter>,
     pub(super) since: SystemTime,
     pub(super) reason: Arc<str>,
 }
@@ -80,6 +81,7 @@ impl MemberState {
             ramp: None,
             is_first_time: !joins,
             window: Window::new(),
+            limiter: None,
             since: now.wall,
             reason,
         }
@@ -193,7 +195,9 @@ impl MemberState {
     }
 
     /// What time alone changes. Whether requests could notice without a change of standing.
-    pub(super) fn tick(&mut self, policy: &PassivePolicy, may_eject: bool, now: Moment) -> bool {
+    pub(super) fn tick(&mut self, plan: &PoolPlan, may_eject: bool, now: Moment) -> bool {
+        let policy = &plan.passive;
+        self.limit(&plan.load, now.instant);
         let before = self.standing();
         match self.trust {
             Trust::Ejected { until } if until <= now.instant => self.end_ejection(policy, now.instant),
@@ -240,6 +244,17 @@ impl MemberState {
             self.ramp = Some(Ramp { began: now.instant, length: ramp });
         }
         self.is_first_time = false;
+    }
+
+    fn limit(&mut self, policy: &LoadPolicy, now: Instant) {
+        if !policy.adaptive {
+            return;
+        }
+        let nanos = self.backend.sum(|cells| cells.latency_nanos.get());
+        let counts = (nanos, self.backend.sum(|cells| cells.latency_count.get()));
+        let limiter = self.limiter.get_or_insert_with(|| Limiter::new(counts));
+        let limit = limiter.observe(now, counts, self.backend.load.in_flight());
+        self.backend.load.set_limit(Some(policy.max_in_flight.map_or(limit, |most| most.min(limit))));
     }
 
     fn look_at_window(&mut self, policy: &PassivePolicy, may_eject: bool, now: Instant) {

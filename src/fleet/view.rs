@@ -175,6 +175,19 @@ impl PoolView {
         &self.members[index.as_usize()]
     }
 
+    /// Where a key at this place is at home: its first owner that serves and that it has moved to. Loads do not count.
+    pub fn home(&self, place: Place, now: Instant) -> Option<MemberIndex> {
+        let is_home = |member: &MemberIndex| {
+            let member = self.member(*member);
+            let serves = match self.tier {
+                Tier::Good => member.standing == Standing::Serving,
+                tier => tier.takes(member.standing),
+            };
+            serves && member.ramp.is_none_or(|ramp| ramp.has_moved(place, now))
+        };
+        self.ring_for(place, now).nodes_from(place).find(is_home)
+    }
+
     /// The ring that decides about a key at this place.
     pub fn ring_for(&self, place: Place, now: Instant) -> &Ring {
         match &self.turn {

@@ -15,7 +15,7 @@ use super::{
     answer::{Answered, Cut, Progress, Receiving, Terms},
     exchange::ClientEnd,
     head::{Forwarding, write_request, write_request_section},
-    policy::OnDrain,
+    leaving::Leaving,
     request_body::RequestBody,
     send::{ClientFault, Sending},
     short::Short,
@@ -28,6 +28,7 @@ use crate::{
     http1::{AnswerHead, Method, RequestHead},
     io::Deadline,
     preface::Ends,
+    ring::Place,
     tally::{AttemptEnd, BackendCells, Closed},
     upstream::{Care, Connection, Protocol},
 };
@@ -57,6 +58,8 @@ pub(super) struct Attempt<'a> {
     pub(super) member: &'a MemberView,
     pub(super) head: &'a RequestHead,
     pub(super) progress: &'a Progress,
+    /// The request's place on the ring. `None`: any would do.
+    pub(super) place: Option<Place>,
     /// When the whole exchange must be over.
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
@@ -216,10 +219,9 @@ impl Attempt<'_> {
         let forward = &self.plan.forward;
         let _open = Upgraded::begin(backend.cells(self.gateway.worker));
         client.stream.become_raw();
-        let closes = forward.upgraded_on_drain == OnDrain::Close;
-        let is_cut_off = || closes && self.gateway.draining.get();
+        let ends = Leaving::new(self);
         let (buffers, idle) = (&self.gateway.buffers, forward.upgraded_idle_timeout);
-        tunnel::pass(client, &mut connection, buffers, idle, is_cut_off, &self.progress.tunnel).await;
+        tunnel::pass(client, &mut connection, buffers, idle, &ends, &self.progress.tunnel).await;
         buffers.take_back(&mut connection.input);
         self.gateway.upstreams.close(backend, connection, Closed::Upgraded);
         Outcome::Upgraded

@@ -302,6 +302,7 @@ async fn attempts(
             member: pool.member(member),
             head,
             progress: &progress,
+            place: record.routed.as_ref().and_then(|routed| routed.key.as_ref()).map(|_| place),
             total,
             fresh,
             forwarding: Forwarding { host: host.as_deref().map(str::as_bytes), ..forwarding },

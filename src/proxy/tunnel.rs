@@ -7,7 +7,7 @@ use std::{
     cell::Cell,
     io,
     pin::pin,
-    task::Poll,
+    task::{Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -29,13 +29,23 @@ pub(super) struct Passed {
     pub(super) sent: Cell<u64>,
 }
 
-/// Passes bytes until it is over. `is_cut_off` is asked each time that something happens; whoever changes its answer wakes the task.
+/// The reasons of the proxy's own to end a tunnel.
+pub(super) trait Ends {
+    /// Whether it is to end now. Asked each time that something happens; whoever changes the answer wakes the task, or is asked again in
+    /// time.
+    fn is_due(&self, now: Instant) -> bool;
+
+    /// When it must be asked again at the latest.
+    fn next_look(&self, now: Instant) -> Option<Instant>;
+}
+
+/// Passes bytes until it is over.
 pub(super) async fn pass(
     client: &mut ClientEnd,
     connection: &mut Connection,
     buffers: &BufferPool,
     idle: Duration,
-    is_cut_off: impl Fn() -> bool,
+    ends: &impl Ends,
     passed: &Passed,
 ) {
     let last = Cell::new(Instant::now());
@@ -56,10 +66,15 @@ pub(super) async fn pass(
         if !down_over && let Poll::Ready(end) = down.as_mut().poll(cx) {
             (down_over, up_over) = (true, up_over || end == End::Gone);
         }
-        if up_over && down_over || is_cut_off() {
-            return Poll::Ready(());
+        loop {
+            let now = Instant::now();
+            let silent = last.get() + idle;
+            if up_over && down_over || silent <= now || ends.is_due(now) {
+                return Poll::Ready(());
+            }
+            let look = ends.next_look(now).map_or(silent, |look| look.min(silent));
+            ready!(timer.poll(cx, look));
         }
-        timer.poll(cx, last.get() + idle)
     })
     .await;
 }

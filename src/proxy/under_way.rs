@@ -3,6 +3,8 @@
 //! Owns the counting of attempts, also of those whose task is thrown away, and telling the control plane about failures. Never decides
 //! what follows from them: that is [`crate::fleet`].
 
+use std::time::Instant;
+
 use super::{attempt::Attempt, policy::Verdict};
 use crate::{
     fleet::{Event, Fact, Slot, Standing},
@@ -14,6 +16,8 @@ pub(super) struct UnderWay<'a> {
     attempt: &'a Attempt<'a>,
     cells: &'a BackendCells,
     end: AttemptEnd,
+    /// When it began, where the backend's bound follows its latency.
+    begun: Option<Instant>,
     _slot: Slot<'a>,
 }
 
@@ -25,6 +29,7 @@ impl<'a> UnderWay<'a> {
             attempt,
             cells: attempt.member.backend.cells(worker),
             end: AttemptEnd::Cancelled,
+            begun: attempt.plan.forward.adaptive.then(Instant::now),
             _slot: slot,
         }
     }
@@ -47,6 +52,11 @@ impl<'a> UnderWay<'a> {
             Verdict::Neither => {}
             Verdict::Success => {
                 load.succeeded();
+                if let (Some(begun), Some(answered)) = (self.begun, progress.first_byte.get()) {
+                    let nanos = answered.saturating_duration_since(begun).as_nanos();
+                    self.cells.latency_nanos.add(u64::try_from(nanos).unwrap_or(u64::MAX));
+                    self.cells.latency_count.bump();
+                }
                 if on_trial && load.trial_succeeded() == failures.trial {
                     self.tell(Fact::TrialPassed);
                 }

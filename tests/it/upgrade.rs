@@ -1,5 +1,6 @@
 //! Changes of protocol (RFC 9110 section 7.8): only those that are allowed, only after the backend has agreed, and no byte lost.
 
+use ringway::ring::Place;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::{Client, Origin, Proxy, eventually, get, soon};
@@ -9,7 +10,11 @@ const AGREE: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n
 
 /// Agrees to every change, greets, then says everything twice until the client has ended, and says goodbye.
 async fn echo() -> Origin {
-    Origin::with("one", |mut peer| async move {
+    echo_named("one").await
+}
+
+async fn echo_named(name: &str) -> Origin {
+    Origin::with(name, |mut peer| async move {
         if peer.head().await.is_none() {
             return;
         }
@@ -235,4 +240,40 @@ async fn what_a_backend_said_last_arrives_though_it_listens_no_more() {
     soon("101", client.until(b"\r\n\r\n")).await.unwrap();
     client.send("a word").await;
     assert_eq!(soon("the last words", client.exactly(10)).await.unwrap(), b"last words");
+}
+
+#[tokio::test]
+async fn after_a_change_of_the_ring_only_those_whose_key_has_moved_are_closed() {
+    let (one, two, three) = (echo_named("one").await, echo_named("two").await, echo_named("three").await);
+    let directory = super::support::process::Directory::new();
+    let pool = "on_move = \"close\"\nmove_spread = \"0s\"\n";
+    let text = |origins: &[&Origin]| super::support::proxy::configuration(origins, pool, "");
+    let file = directory.file("ringway.toml", &text(&[&one, &two]));
+    let proxy = Proxy::from_file(&file).await;
+    let mut clients = Vec::new();
+    for key in 0..24 {
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("{ASK}X-Key: {key}\r\n\r\n")).await;
+        soon("101", client.until(b"hello")).await.unwrap();
+        clients.push(client);
+    }
+    let owner = |key: usize| {
+        let view = proxy.view();
+        let ring = &view.pools[0].ring;
+        ring.member(ring.owner(Place::of(key.to_string().as_bytes())).unwrap()).name.to_string()
+    };
+    let before: Vec<String> = (0..24).map(owner).collect();
+    std::fs::write(&file, text(&[&one, &two, &three])).unwrap();
+    proxy.reloader().reload().await.unwrap();
+    let moved = (0..24).filter(|&key| owner(key) != before[key]).count();
+    assert!((1..24).contains(&moved), "a test in which nothing or all moves shows nothing");
+    for (key, mut client) in clients.into_iter().enumerate() {
+        if owner(key) == before[key] {
+            client.send(b"x").await;
+            assert_eq!(soon("the echo", client.exactly(2)).await.unwrap(), b"xx", "{key} stays");
+        } else {
+            client.is_closed().await;
+        }
+    }
+    proxy.counts("ringway_upgraded_connections", &[], 0.0).await;
 }

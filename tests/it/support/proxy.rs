@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use ringway::{
-    app::{Running, Stopped},
+    app::{Reloader, Running, Stopped},
     config::Loaded,
     fleet::{Standing, View},
     server::{Changed, Front, FrontError},
@@ -85,6 +85,10 @@ impl Proxy {
             running: Some(running),
             text: text.to_owned(),
         }
+    }
+
+    pub fn reloader(&self) -> Arc<Reloader> {
+        self.running.as_ref().unwrap().reloader().clone()
     }
 
     pub fn view(&self) -> Arc<View> {

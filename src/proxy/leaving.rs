@@ -1,0 +1,94 @@
+//! Why the proxy itself ends a connection that has changed its protocol: it drains, or the connection's key has another owner now.
+//!
+//! Owns those two reasons. Of the connections through a pool only those whose key has moved are closed, and not all at one moment.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Gateway,
+    attempt::Attempt,
+    policy::{OnDrain, OnMove},
+    tunnel::Ends,
+};
+use crate::{limits::MOVE_LOOK, ring::Place};
+
+/// What one connection looks at.
+pub(super) struct Leaving<'a> {
+    gateway: &'a Gateway,
+    closes_on_drain: bool,
+    /// `None`: it stays wherever its key goes.
+    moves: Option<Moves>,
+}
+
+struct Moves {
+    place: Place,
+    pool: usize,
+    backend: usize,
+    spread: Duration,
+    /// The revision that was looked at last.
+    seen: Cell<u64>,
+    /// Its key has another owner: it is closed then.
+    due: Cell<Option<Instant>>,
+}
+
+impl<'a> Leaving<'a> {
+    pub(super) fn new(attempt: &Attempt<'a>) -> Leaving<'a> {
+        let forward = &attempt.plan.forward;
+        let moves = attempt.place.filter(|_| forward.on_move == OnMove::Close).map(|place| Moves {
+            place,
+            pool: attempt.pool.id,
+            backend: attempt.member.backend.id,
+            spread: forward.move_spread,
+            seen: Cell::new(0),
+            due: Cell::new(None),
+        });
+        Leaving {
+            gateway: attempt.gateway,
+            closes_on_drain: forward.upgraded_on_drain == OnDrain::Close,
+            moves,
+        }
+    }
+}
+
+impl Ends for Leaving<'_> {
+    fn is_due(&self, now: Instant) -> bool {
+        if self.closes_on_drain && self.gateway.draining.get() {
+            return true;
+        }
+        self.moves.as_ref().is_some_and(|moves| {
+            moves.look(self.gateway, now);
+            moves.due.get().is_some_and(|due| due <= now)
+        })
+    }
+
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        let moves = self.moves.as_ref()?;
+        Some(moves.due.get().unwrap_or(now + MOVE_LOOK).min(now + MOVE_LOOK))
+    }
+}
+
+impl Moves {
+    fn look(&self, gateway: &Gateway, now: Instant) {
+        let picture = gateway.picture();
+        let pool = picture.view.pools.iter().find(|pool| pool.pool.id == self.pool);
+        // While keys move one after the other, time alone moves them.
+        let is_ramping = pool.is_some_and(|pool| {
+            pool.turn.is_some() || pool.members.iter().any(|member| member.ramp.is_some())
+        });
+        if self.seen.replace(picture.view.revision) == picture.view.revision && !is_ramping {
+            return;
+        }
+        let home = pool.and_then(|pool| Some(pool.member(pool.home(self.place, now)?).backend.id));
+        // With nobody to go to, it stays; a pool that is gone has no owners.
+        let has_moved = pool.is_none() || home.is_some_and(|home| home != self.backend);
+        if !has_moved {
+            self.due.set(None);
+        } else if self.due.get().is_none() {
+            let part = gateway.random() as u32 as f64 / f64::from(u32::MAX);
+            self.due.set(Some(now + self.spread.mul_f64(part)));
+        }
+    }
+}
