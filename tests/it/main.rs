@@ -25,6 +25,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod metrics;
+mod pains;
 mod preface;
 mod reload;
 mod repeats;

@@ -243,7 +243,7 @@ async fn what_a_backend_said_last_arrives_though_it_listens_no_more() {
 }
 
 #[tokio::test]
-async fn after_a_change_of_the_ring_only_those_whose_key_has_moved_are_closed() {
+async fn pain_16_after_a_change_of_the_ring_only_those_whose_key_has_moved_are_closed() {
     let (one, two, three) = (echo_named("one").await, echo_named("two").await, echo_named("three").await);
     let directory = super::support::process::Directory::new();
     let pool = "on_move = \"close\"\nmove_spread = \"0s\"\n";
