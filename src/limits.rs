@@ -16,6 +16,12 @@ pub const SPLICE_FROM: u64 = 32 * 1024;
 /// Bytes that a pipe between two sockets holds at most, where the kernel grants them.
 pub const PIPE_BYTES: usize = 256 * 1024;
 
+/// Seconds whose requests count for the budget of repeats: enough for a pause of a few seconds, too few for a quiet hour to pay for a storm.
+pub const REPEAT_BUDGET_SECONDS: usize = 10;
+
+/// The longest wait before a request goes to the same backend again.
+pub const BACKOFF_MOST: Duration = Duration::from_secs(1);
+
 /// Pipes of one worker, two descriptors each. Long bodies beyond that are copied.
 pub const PIPES: usize = 64;
 

@@ -3,6 +3,7 @@
 //! Owns every decision that is made for one request. Never changes the fleet: it reads one [`Picture`] and reports nothing but
 //! counts. Start at [`exchange::exchange`]; it reads from top to bottom in the order in which things happen.
 
+pub mod budget;
 pub mod choose;
 pub mod client;
 pub mod exchange;
@@ -18,7 +19,9 @@ pub mod route;
 mod answer;
 mod attempt;
 mod form;
+mod hedge;
 mod leaving;
+mod onward;
 mod record;
 mod request_body;
 mod send;
@@ -41,7 +44,7 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc};
 
-use self::{choose::Rules, client::TrustedProxies, policy::ForwardPolicy, route::Router};
+use self::{budget::Budgets, choose::Rules, client::TrustedProxies, policy::ForwardPolicy, route::Router};
 use crate::{
     fleet::{Event, OnAllDown, View},
     http1::{AnswerHead, Method, RequestHead},
@@ -127,6 +130,8 @@ pub struct Gateway {
     pub worker: usize,
     /// Idle connections to backends.
     pub upstreams: Upstreams,
+    /// What may be spent on repeats.
+    budgets: Budgets,
     /// Spare buffers.
     pub buffers: BufferPool,
     /// Ways past the buffers.
@@ -194,6 +199,7 @@ impl Gateway {
             access: RefCell::new(local.plan.access_log.as_ref().map(AccessLog::lines)),
             first_line: Notify::new(),
             upstreams: Upstreams::new(worker),
+            budgets: Budgets::default(),
             buffers: BufferPool::default(),
             pipes: Pipes::default(),
             report,

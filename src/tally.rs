@@ -146,10 +146,16 @@ reasons! {
         Broken = "broken",
         /// No answer's head in time.
         Timeout = "timeout",
+        /// No answer's head in the time for one attempt, and the request went elsewhere.
+        PerTry = "per_try_timeout",
+        /// With an answer whose status has the request sent elsewhere.
+        Status = "status",
         /// The answer broke the protocol.
         Protocol = "protocol",
         /// The connection broke, or fell silent, in the middle of the answer.
         Truncated = "truncated",
+        /// Another attempt beside it was answered first.
+        Hedged = "hedged",
         /// The client went away, or its request turned out bad.
         Cancelled = "cancelled",
     }
@@ -367,6 +373,8 @@ pub struct PoolCells {
     pub off_owner: ByReason<{ OffOwner::ALL.len() }>,
     /// Repeats, by the [`AttemptEnd`] that led to them.
     pub repeats: ByReason<{ AttemptEnd::ALL.len() }>,
+    /// Repeats that the budget did not allow, by the [`AttemptEnd`] that would have led to them.
+    pub repeats_denied: ByReason<{ AttemptEnd::ALL.len() }>,
     /// Answers of our own, by [`Refusal`].
     pub refusals: ByReason<{ Refusal::ALL.len() }>,
     /// Body bytes from clients.

@@ -25,6 +25,7 @@ use crate::{
 
 mod availability;
 mod pool;
+mod repeats;
 
 pub(super) use pool::{Backend, Health, HealthKind, Pool};
 

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::{
     form::Carriage,
     head::{ClientFraming, write_answer, write_switch},
+    onward::Onward,
     rewrite::FieldChanges,
     tunnel::Passed,
     waits::{Slow, Waits},
@@ -31,6 +32,8 @@ use crate::{
 pub(super) struct Progress {
     /// The final answer's status, once its head has come.
     pub(super) status: Cell<Option<u16>>,
+    /// The same of an answer that was not passed on, for another one's sake.
+    pub(super) passed_over: Cell<Option<u16>>,
     /// An interim answer has been written in part: nothing else can be written now.
     pub(super) within_interim: Cell<bool>,
     /// When the head came.
@@ -59,10 +62,15 @@ pub(super) enum Cut {
     Backend(AttemptEnd),
     /// The client takes nothing any more.
     Client,
+    /// Its status has the request sent elsewhere, and nothing of it was passed on.
+    PassedOver {
+        /// All of it has been read: the connection can be used again.
+        keeps_backend: bool,
+    },
 }
 
 /// What the client's side of an answer depends on, beside the answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Terms<'a> {
     /// The request.
     pub(super) request: &'a RequestHead,
@@ -74,7 +82,9 @@ pub(super) struct Terms<'a> {
     pub(super) progress: &'a Progress,
     /// The protocol that the backend was asked to change to.
     pub(super) upgrade: Option<&'a [u8]>,
-    /// What the route changes in the answer's fields.
+    /// Where the request could go instead.
+    pub(super) onward: &'a Onward<'a>,
+    /// What changes in the answer's fields.
     pub(super) changes: Option<&'a FieldChanges>,
 }
 
@@ -163,6 +173,14 @@ impl Receiving<'_> {
         if self.terms.is_taken_for_switch(&head) {
             return Err(Cut::Backend(AttemptEnd::Protocol));
         }
+        if self.terms.onward.leaves_for(head.status) {
+            self.terms.progress.passed_over.set(Some(head.status));
+            self.input.consume(length);
+            let is_over = self.has_been_read(BodyReader::new(framing));
+            return Err(Cut::PassedOver {
+                keeps_backend: is_over && head.keep_alive && !head.is_contradictory(),
+            });
+        }
         self.waits.answer_begins();
         self.out = self.buffers.output();
         let client = self.terms.begin(&mut self.out, self.input.filled(), &head, framing);
@@ -180,6 +198,17 @@ impl Receiving<'_> {
         }
         let keeps_backend = head.keep_alive && framing != Framing::Close && !head.is_contradictory();
         Ok(Answered { keeps_backend, keeps_client: client.keep_alive, has_switched: false })
+    }
+
+    /// Throws away what is at hand of a body. Whether that was all: more is not waited for.
+    fn has_been_read(&mut self, mut body: BodyReader) -> bool {
+        while !body.is_over() {
+            match body.next(self.input.filled()) {
+                Ok(Piece::Framing(n) | Piece::Data(n) | Piece::End(n)) => self.input.consume(n),
+                Ok(Piece::More) | Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Tells the client that the protocol has changed. What the backend has sent behind its answer stays where it is.

@@ -16,7 +16,9 @@ use super::{
     exchange::ClientEnd,
     head::{Forwarding, write_request, write_request_section},
     leaving::Leaving,
+    onward::Onward,
     request_body::RequestBody,
+    rewrite::FieldChanges,
     send::{ClientFault, Sending},
     short::Short,
     tunnel,
@@ -50,7 +52,24 @@ pub(super) enum Outcome {
     Upgraded,
 }
 
+/// How far an attempt has come.
+pub(super) enum Ran<'a> {
+    /// To its end.
+    Ended(Outcome),
+    /// Its answer takes so long that another is to be made beside it.
+    Late(Box<Late<'a>>),
+}
+
+/// An attempt whose request has been sent, and whose answer has not begun.
+pub(super) struct Late<'a> {
+    pub(super) connection: Connection,
+    /// When the request was sent.
+    pub(super) begun: Instant,
+    pub(super) guard: UnderWay<'a>,
+}
+
 /// What an attempt is made with.
+#[derive(Clone, Copy)]
 pub(super) struct Attempt<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) pool: &'a Pool,
@@ -60,12 +79,16 @@ pub(super) struct Attempt<'a> {
     pub(super) progress: &'a Progress,
     /// The request's place on the ring. `None`: any would do.
     pub(super) place: Option<Place>,
+    /// What could follow.
+    pub(super) onward: &'a Onward<'a>,
     /// When the whole exchange must be over.
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
     pub(super) fresh: bool,
     /// What the request's new head is made from.
     pub(super) forwarding: Forwarding<'a>,
+    /// What changes in the answer's fields.
+    pub(super) changes: Option<&'a FieldChanges>,
     /// Both ends of the client's connection, for backends that want to know.
     pub(super) ends: Option<Ends>,
 }
@@ -79,63 +102,99 @@ pub(super) enum Driven {
 
 impl Attempt<'_> {
     /// Makes the attempt.
-    pub(super) async fn run(
-        &self,
-        slot: Slot<'_>,
+    pub(super) async fn run<'r>(
+        &'r self,
+        slot: Slot<'r>,
         client: &mut ClientEnd,
         body: &mut RequestBody,
-    ) -> Outcome {
-        let backend = &self.member.backend;
+    ) -> Ran<'r> {
         let guard = UnderWay::begin(self, slot);
         let (mut connection, now) = match self.connection(&mut client.timer).await {
             Ok(connection) => connection,
-            Err(end) => return guard.end(end, Outcome::Failed(end)),
+            Err(end) => return Ran::Ended(guard.end(end, Outcome::Failed(end))),
         };
         let mut out = self.gateway.buffers.output();
-        let in_frames = connection.is_stream();
-        body.begin(in_frames);
-        if in_frames {
-            write_request_section(&mut out, self.head, &self.forwarding, self.plan.approach.tls.is_some());
-        } else {
-            write_request(&mut out, self.head, &self.forwarding);
-        }
+        self.write_head(&connection, body, &mut out);
         body.write_again(&mut out);
         if let Err(fault) = body.take(&mut client.input, &mut out) {
             self.keep(connection, now);
-            return guard.end(AttemptEnd::Cancelled, Outcome::Client(ClientFault::Body(fault)));
+            let outcome = Outcome::Client(ClientFault::Body(fault));
+            return Ran::Ended(guard.end(AttemptEnd::Cancelled, outcome));
         }
         let (sent, begun) = (Cell::new(false), now);
         let (driven, now) = match self.short(&mut connection, client, body, &mut out, now, &sent).await {
             // The answer's first byte was its last one too.
             Short::Driven(driven) => (driven, self.progress.first_byte.get().unwrap_or(now)),
+            Short::Late => return Ran::Late(Box::new(Late { connection, begun, guard })),
             // On the heap while it lasts: what goes the short way does not carry room for it.
             Short::Partly(head) => {
                 let long = self.long(&mut connection, client, body, out, now, &sent, head);
                 (Box::pin(long).await, Instant::now())
             }
         };
+        Ran::Ended(self.settle(client, (connection, guard), driven, (begun, now), sent.get()).await)
+    }
+
+    /// Goes on with a request that has been sent, once its answer has begun, or nobody else is asked any more.
+    pub(super) async fn go_on(
+        &self,
+        late: Late<'_>,
+        client: &mut ClientEnd,
+        body: &mut RequestBody,
+    ) -> Outcome {
+        let Late { mut connection, begun, guard } = late;
+        let sent = Cell::new(true);
+        let long = self.long(&mut connection, client, body, Vec::new(), begun, &sent, None);
+        let driven = Box::pin(long).await;
+        self.settle(client, (connection, guard), driven, (begun, Instant::now()), true).await
+    }
+
+    /// Writes the request's head as this backend is to read it.
+    pub(super) fn write_head(&self, connection: &Connection, body: &mut RequestBody, out: &mut Vec<u8>) {
+        let in_frames = connection.is_stream();
+        body.begin(in_frames);
+        if in_frames {
+            write_request_section(out, self.head, &self.forwarding, self.plan.approach.tls.is_some());
+        } else {
+            write_request(out, self.head, &self.forwarding);
+        }
+    }
+
+    /// Decides about the connection, and what the attempt has come to. `begun` is when the request was sent, or a moment before.
+    async fn settle(
+        &self,
+        client: &mut ClientEnd,
+        (connection, guard): (Connection, UnderWay<'_>),
+        driven: Driven,
+        (begun, now): (Instant, Instant),
+        sent: bool,
+    ) -> Outcome {
         if matches!(driven, Driven::Received(Ok(Answered { has_switched: true, .. }))) {
             // Not in flight any more: such a connection can stay for days.
             guard.end(AttemptEnd::Answered, Outcome::Upgraded);
             return Box::pin(self.tunnel(connection, client)).await;
         }
-        if matches!(driven, Driven::Slow(Slow::BackendBegins | Slow::BackendTakes | Slow::BackendSends)) {
+        if matches!(driven, Driven::Slow(slow) if slow.is_of_backend()) {
             connection.stream.suspect(begun);
         }
-        let whole = matches!(driven, Driven::Received(Ok(answered)) if answered.keeps_backend);
+        let (ended, whole) = match driven {
+            Driven::Received(Ok(answered)) => (true, answered.keeps_backend),
+            Driven::Received(Err(Cut::PassedOver { keeps_backend })) => (keeps_backend, keeps_backend),
+            _ => (false, false),
+        };
         // A backend that answered before it had read the request is left with an unfinished one.
-        let clean = matches!(driven, Driven::Received(Ok(_))) && sent.get() && connection.input.is_empty();
+        let clean = ended && sent && connection.input.is_empty();
         if clean && whole {
             self.keep(connection, now);
         } else {
             let reason = if clean { Closed::NotKept } else { Closed::Aborted };
-            self.gateway.upstreams.close(backend, connection, reason);
+            self.gateway.upstreams.close(&self.member.backend, connection, reason);
         }
-        self.judge(driven, sent.get(), guard)
+        self.judge(driven, sent, guard)
     }
 
     /// A connection to the backend, and the time when it was there.
-    async fn connection(&self, timer: &mut Deadline) -> Result<(Connection, Instant), AttemptEnd> {
+    pub(super) async fn connection(&self, timer: &mut Deadline) -> Result<(Connection, Instant), AttemptEnd> {
         let MemberView { backend, addresses, .. } = self.member;
         let care = if self.head.method.is_idempotent() { Care::Usual } else { Care::Full };
         let now = Instant::now();
@@ -228,14 +287,15 @@ impl Attempt<'_> {
     }
 
     /// What the client's side of an answer depends on.
-    pub(super) fn terms<'a>(&'a self, sent: &'a Cell<bool>) -> Terms<'a> {
+    pub(super) fn terms<'t>(&'t self, sent: &'t Cell<bool>) -> Terms<'t> {
         Terms {
             request: self.head,
             draining: &self.gateway.draining,
             sent,
             progress: self.progress,
             upgrade: self.forwarding.upgrade,
-            changes: self.forwarding.rewrite.map(|rewrite| &rewrite.response),
+            onward: self.onward,
+            changes: self.changes,
         }
     }
 
@@ -259,6 +319,7 @@ impl Attempt<'_> {
         waits.set(Slow::Total, self.total);
         if sent.get() {
             waits.set(Slow::BackendBegins, Some(begun + forward.response_head_timeout));
+            waits.set(Slow::PerTry, self.onward.per_try().map(|limit| begun + limit));
         }
         let (reader, writer) = connection.stream.split();
         let (client_reader, client_writer) = client.stream.split();
@@ -275,6 +336,7 @@ impl Attempt<'_> {
             buffers: &self.gateway.buffers,
             pipes: &self.gateway.pipes,
             sent,
+            onward: self.onward,
         };
         let receiving = Receiving {
             reader,
@@ -302,7 +364,12 @@ impl Attempt<'_> {
             if let Poll::Ready(fault) = client {
                 return Poll::Ready(Driven::Client(fault));
             }
-            waits.poll_late(timer, cx).map(Driven::Slow)
+            loop {
+                match waits.poll_late(timer, cx) {
+                    Poll::Ready(Slow::PerTry) if !self.onward.leaves_late() => waits.set(Slow::PerTry, None),
+                    late => return late.map(Driven::Slow),
+                }
+            }
         })
         .await
     }
@@ -327,6 +394,9 @@ impl Attempt<'_> {
                 (AttemptEnd::Answered, Outcome::Answered { keeps_client: answered.keeps_client && sent })
             }
             Driven::Received(Err(Cut::Backend(end))) => cut_off(end),
+            Driven::Received(Err(Cut::PassedOver { .. })) => {
+                (AttemptEnd::Status, Outcome::Failed(AttemptEnd::Status))
+            }
             Driven::Received(Err(Cut::Client)) => (AttemptEnd::Cancelled, Outcome::Client(ClientFault::Gone)),
             Driven::Client(fault) => (AttemptEnd::Cancelled, Outcome::Client(fault)),
             Driven::Slow(Slow::ClientSends | Slow::ClientTakes) if begun => {
@@ -335,6 +405,7 @@ impl Attempt<'_> {
             Driven::Slow(Slow::ClientSends | Slow::ClientTakes) => {
                 (AttemptEnd::Cancelled, Outcome::ClientSlow)
             }
+            Driven::Slow(Slow::PerTry) => cut_off(AttemptEnd::PerTry),
             Driven::Slow(_) => cut_off(AttemptEnd::Timeout),
         };
         guard.end(end, outcome)

@@ -40,6 +40,7 @@ pub enum Next<'v> {
 }
 
 /// A request's way along the ring.
+#[derive(Clone)]
 pub struct Candidates<'v> {
     pool: &'v PoolView,
     ring: &'v Ring,
@@ -138,6 +139,24 @@ impl<'v> Candidates<'v> {
         self.tried.as_slice().last().copied()
     }
 
+    /// Whether there is a further backend that would take the request now.
+    pub fn has_next(&self) -> bool {
+        matches!(self.clone().asking().next_backend(), Next::Try(..))
+    }
+
+    /// The only backend that could be tried, once more: if nobody else can have the request, and further attempts are allowed. Tells how often
+    /// it has been tried already, too.
+    pub fn once_more(&mut self) -> Option<(MemberIndex, u32)> {
+        let tried = self.tried.as_slice();
+        let only = *tried.first()?;
+        let times = tried.len();
+        if times >= self.rules.attempts || self.met_full || tried.iter().any(|&member| member != only) {
+            return None;
+        }
+        self.tried.add(only);
+        Some((only, times as u32))
+    }
+
     /// Why the request is at `member` and not at the owner. `None`: it is there.
     pub fn off_owner(&self, member: MemberIndex) -> Option<OffOwner> {
         let owner = self.owner.filter(|owner| *owner != member)?;
@@ -159,13 +178,6 @@ impl<'v> Candidates<'v> {
             (false, true) if self.pool.serving > 0 => Refusal::OwnerDown,
             (false, _) => Refusal::NoBackend,
         }
-    }
-
-    /// Whether a further attempt could be made. It may turn out that nobody can have it after all.
-    pub fn may_go_on(&self) -> bool {
-        self.tried.count < self.rules.attempts
-            && self.tried.count < self.pool.usable
-            && !self.rules.owner_only
     }
 
     /// A place at `member` came free for the request.

@@ -11,14 +11,16 @@ use std::{
 use super::{
     Gateway, Picture, PoolPlan,
     answer::Progress,
-    attempt::{Attempt, Outcome},
+    attempt::{Attempt, Outcome, Ran},
     choose::{Candidates, Next},
     head::Forwarding,
+    hedge::hedge,
     key::{Facts, Fields, OnMissingKey},
+    onward::{Onward, Repeats},
     policy::HostHeader,
-    record::{Ended, Record, Routed},
+    record::{Ended, Noted, Record, Routed},
     refuse::{is_grpc, redirect, refuse},
-    repeat::may_repeat,
+    repeat::{self, may_repeat},
     request_body::{BodyFault, RequestBody},
     rewrite::Rewrite,
     send::ClientFault,
@@ -125,6 +127,8 @@ pub async fn exchange(
         received: 0,
         sent: 0,
         attempts: 0,
+        repeated: Vec::new(),
+        tells: false,
     };
     if let Some(port) = client.redirect
         && !client.stream.is_secure()
@@ -219,24 +223,6 @@ struct Way<'a> {
     rewrite: Option<&'a Rewrite>,
 }
 
-/// Notes down what has passed, also if the task is thrown away in the middle, as happens to what outlives a drain.
-struct Noted<'r, 'a> {
-    record: &'r mut Record<'a>,
-    progress: &'r Progress,
-}
-
-impl Drop for Noted<'_, '_> {
-    fn drop(&mut self) {
-        let Noted { record, progress } = self;
-        record.received = progress.tunnel.received.get();
-        record.sent = progress.passed.get() + progress.tunnel.sent.get();
-        record.first_byte = progress.first_byte.get();
-        if progress.status.get() == Some(101) {
-            record.ended = Ended::Upgraded;
-        }
-    }
-}
-
 /// Attempts at distinct owners until one answers, or no further one is allowed.
 async fn attempts(
     client: &mut ClientEnd,
@@ -266,8 +252,11 @@ async fn attempts(
         websocket_key: upgrade.filter(|_| head.version == Version::Http2).map(|_| gateway.random()),
         rewrite,
     };
+    let repeats = Repeats { gateway, pool: (index, pool), policy: &plan.forward.repeats };
+    repeats.bring(record.begun);
+    record.tells = repeats.policy.tell && forwarding.trusted;
     let own_host = plan.forward.host_header == HostHeader::Backend || head.authority().is_empty();
-    let mut failed = None;
+    let (mut failed, mut is_paid) = (None, false);
     let mut is_again = false;
     loop {
         // A kept connection that turns out closed says nothing about the backend: it gets the request again, on a new one.
@@ -275,25 +264,44 @@ async fn attempts(
         is_again = !is_again && matches!(failed, Some(AttemptEnd::Stale | AttemptEnd::Refused));
         let fresh = is_again && failed == Some(AttemptEnd::Stale);
         let again = if is_again { candidates.latest() } else { None };
+        let mut times = 0;
         let chosen = match again {
             Some(member) => Ok((member, Slot::keep(&pool.member(member).backend))),
             None => choose(&mut candidates, pool, plan, client, gateway).await,
         };
         let (member, slot) = match chosen {
-            Ok(chosen) => chosen,
+            Ok((member, slot)) => (member, Some(slot)),
             Err(nobody) => {
-                let refusal = failed.map_or(nobody, |end| refusal_for(Some(end)));
-                return refuse(client, record, body, refusal).await;
+                let once_more = if repeats.policy.backoff.is_some() { candidates.once_more() } else { None };
+                let Some((member, tried)) = once_more else {
+                    let refusal = failed.map_or(nobody, |end| refusal_for(Some(end)));
+                    return refuse(client, record, body, refusal).await;
+                };
+                times = tried;
+                (member, None)
             }
         };
         if let Some(end) = failed {
+            if repeat::is_paid(end, times > 0) && !is_paid && !repeats.pay(end) {
+                return refuse(client, record, body, refusal_for(failed)).await;
+            }
+            // On the heap, as it is rare.
+            if times > 0 && !Box::pin(repeats.pause(client, times, total)).await {
+                record.ended = Ended::Cancelled;
+                return After::Close;
+            }
             if total.is_some_and(|total| total <= Instant::now()) {
                 return refuse(client, record, body, Refusal::BackendTimeout).await;
             }
             pool.pool.cells(gateway.worker).repeats.at(end as usize).bump();
+            record.repeated.push(end);
         }
-        note_choice(record, &candidates, member);
+        record.attempts += 1;
+        record.is_at(member, &candidates);
+        let slot = slot.unwrap_or_else(|| Slot::keep(&pool.member(member).backend));
         let progress = Progress::default();
+        let onward = Onward::new(repeats, &candidates, head.method);
+        let told = record.changes(rewrite);
         let host = own_host.then(|| pool.member(member).backend.address.authority());
         let attempt = Attempt {
             gateway,
@@ -303,14 +311,32 @@ async fn attempts(
             head,
             progress: &progress,
             place: record.routed.as_ref().and_then(|routed| routed.key.as_ref()).map(|_| place),
+            onward: &onward,
             total,
             fresh,
+            changes: told.as_ref().or(rewrite.map(|rewrite| &rewrite.response)),
             forwarding: Forwarding { host: host.as_deref().map(str::as_bytes), ..forwarding },
             ends: plan.approach.preface.and_then(|_| client.ends()),
         };
-        let noted = Noted { record, progress: &progress };
-        let outcome = attempt.run(slot, client, body).await;
-        drop(noted);
+        let rest;
+        let outcome;
+        (outcome, rest, is_paid) = {
+            let noted = Noted { record, progress: &progress };
+            let ran = attempt.run(slot, client, body).await;
+            drop(noted);
+            match ran {
+                Ran::Ended(outcome) => (outcome, None, onward.is_paid()),
+                Ran::Late(late) => {
+                    let mut rest = candidates.clone();
+                    let both = Box::pin(hedge(&attempt, late, &mut rest, repeats, record, client, body));
+                    let (outcome, is_paid) = both.await;
+                    (outcome, Some(rest), is_paid)
+                }
+            }
+        };
+        if let Some(rest) = rest {
+            candidates = rest;
+        }
         record.received += body.received();
         if let Some(status) = progress.status.get() {
             record.ended = Ended::Answered(status);
@@ -388,17 +414,6 @@ fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
     })
 }
 
-fn note_choice(record: &mut Record<'_>, candidates: &Candidates<'_>, member: MemberIndex) {
-    record.attempts += 1;
-    if let Some(routed) = &mut record.routed {
-        routed.member = Some(member);
-        if routed.off_owner != Some(OffOwner::NoKey) {
-            routed.owner = candidates.owner();
-            routed.off_owner = candidates.off_owner(member);
-        }
-    }
-}
-
 fn after_answer(keeps_client: bool, body: &RequestBody, client: &ClientEnd) -> After {
     if keeps_client {
         After::Next
@@ -413,7 +428,9 @@ fn after_answer(keeps_client: bool, body: &RequestBody, client: &ClientEnd) -> A
 fn refusal_for(failed: Option<AttemptEnd>) -> Refusal {
     match failed {
         None => Refusal::NoBackend,
-        Some(AttemptEnd::Timeout | AttemptEnd::ConnectTimeout) => Refusal::BackendTimeout,
+        Some(AttemptEnd::Timeout | AttemptEnd::ConnectTimeout | AttemptEnd::PerTry) => {
+            Refusal::BackendTimeout
+        }
         Some(AttemptEnd::Protocol) => Refusal::BackendProtocol,
         Some(_) => Refusal::BackendBroken,
     }

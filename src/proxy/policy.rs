@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
-use super::key::KeyPolicy;
+use super::{budget::Rates, key::KeyPolicy};
 use crate::{http1::Method, tally::AttemptEnd};
 
 /// Which `Host` a backend sees.
@@ -142,9 +142,14 @@ impl FailureKind {
         match end {
             AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout => Some(FailureKind::Connect),
             AttemptEnd::Broken | AttemptEnd::Truncated => Some(FailureKind::Reset),
-            AttemptEnd::Timeout => Some(FailureKind::Timeout),
+            AttemptEnd::Timeout | AttemptEnd::PerTry => Some(FailureKind::Timeout),
             AttemptEnd::Protocol => Some(FailureKind::Protocol),
-            AttemptEnd::Answered | AttemptEnd::Stale | AttemptEnd::Refused | AttemptEnd::Cancelled => None,
+            AttemptEnd::Answered
+            | AttemptEnd::Status
+            | AttemptEnd::Stale
+            | AttemptEnd::Refused
+            | AttemptEnd::Hedged
+            | AttemptEnd::Cancelled => None,
         }
     }
 }
@@ -206,12 +211,43 @@ impl Failures {
         match (FailureKind::of(end), status) {
             (Some(kind), _) if self.kinds[kind as usize] => Verdict::Failure,
             (Some(_), _) => Verdict::Neither,
-            (None, Some(status)) if end == AttemptEnd::Answered => {
+            (None, Some(status)) if matches!(end, AttemptEnd::Answered | AttemptEnd::Status) => {
                 let counts = status >= self.lowest && self.status.iter().any(|range| range.contains(&status));
                 if counts { Verdict::Failure } else { Verdict::Success }
             }
             (None, _) => Verdict::Neither,
         }
+    }
+}
+
+/// When a request is sent again, beside [`super::repeat::may_repeat`], and how many are.
+#[derive(Clone, Debug)]
+pub struct RepeatPolicy {
+    /// Repeats, as a share of the requests of late. 0 to 1.
+    pub budget: f64,
+    /// Repeats a second that are allowed beside that, over all workers.
+    pub min_per_second: u32,
+    /// Time from the whole request sent to the answer's head, where another attempt may follow. `None`: no other than for the last one.
+    pub per_try: Option<Duration>,
+    /// Answers that are not passed on where another attempt may follow.
+    pub status: Vec<RangeInclusive<u16>>,
+    /// The most that is waited before the only backend that is left is tried for the second time. `None`: it is not.
+    pub backoff: Option<Duration>,
+    /// Time from the whole request sent until another backend is asked beside the first. `None`: none is.
+    pub hedge_after: Option<Duration>,
+    /// Trusted clients are told about the attempts.
+    pub tell: bool,
+}
+
+impl RepeatPolicy {
+    /// What flows into the budget of each of so many workers.
+    pub fn rates(&self, workers: usize) -> Rates {
+        Rates::new(self.budget, self.min_per_second, workers)
+    }
+
+    /// Whether an answer of this status is to be had from another backend, if that can be.
+    pub fn wants_another_for(&self, status: u16) -> bool {
+        self.status.iter().any(|range| range.contains(&status))
     }
 }
 
@@ -226,6 +262,8 @@ pub struct ForwardPolicy {
     pub attempts: usize,
     /// A request body of up to this many bytes is kept so that it can be sent again.
     pub repeat_body_bytes: usize,
+    /// When it is.
+    pub repeats: RepeatPolicy,
     /// The largest request body. `None`: no bound.
     pub max_body_bytes: Option<u64>,
     /// Time for a connection to a backend to open.

@@ -5,12 +5,18 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use super::{Gateway, key::Source};
+use super::{
+    Gateway,
+    answer::Progress,
+    choose::Candidates,
+    key::Source,
+    rewrite::{FieldChanges, Rewrite},
+};
 use crate::{
     fleet::View,
     http1::{RequestHead, Version},
     ring::{MemberIndex, Place},
-    tally::{Class, OffOwner, Refusal},
+    tally::{AttemptEnd, Class, OffOwner, Refusal},
     telemetry::access::{AccessLine, KeyFound},
 };
 
@@ -27,6 +33,10 @@ pub(super) struct Record<'a> {
     pub(super) received: u64,
     pub(super) sent: u64,
     pub(super) attempts: u32,
+    /// How the attempts ended that were followed by another.
+    pub(super) repeated: Vec<AttemptEnd>,
+    /// The client is told about its request's attempts.
+    pub(super) tells: bool,
 }
 
 /// What is known once the pool is.
@@ -54,7 +64,54 @@ pub(super) enum Ended {
     Refused(Refusal),
 }
 
+/// Notes down what has passed, also if the task is thrown away in the middle, as happens to what outlives a drain.
+pub(super) struct Noted<'r, 'a> {
+    pub(super) record: &'r mut Record<'a>,
+    pub(super) progress: &'r Progress,
+}
+
+impl Drop for Noted<'_, '_> {
+    fn drop(&mut self) {
+        let Noted { record, progress } = self;
+        record.received = progress.tunnel.received.get();
+        record.sent = progress.passed.get() + progress.tunnel.sent.get();
+        record.first_byte = progress.first_byte.get();
+        if progress.status.get() == Some(101) {
+            record.ended = Ended::Upgraded;
+        }
+    }
+}
+
 impl Record<'_> {
+    /// The request is at this backend now.
+    pub(super) fn is_at(&mut self, member: MemberIndex, candidates: &Candidates<'_>) {
+        if let Some(routed) = &mut self.routed {
+            routed.member = Some(member);
+            if routed.off_owner != Some(OffOwner::NoKey) {
+                routed.owner = candidates.owner();
+                routed.off_owner = candidates.off_owner(member);
+            }
+        }
+    }
+
+    /// What changes in the fields of an answer, where its client is told about attempts.
+    pub(super) fn changes(&self, rewrite: Option<&Rewrite>) -> Option<FieldChanges> {
+        self.tells.then(|| {
+            let changes = rewrite.map(|rewrite| rewrite.response.clone()).unwrap_or_default();
+            changes.with(&self.told())
+        })
+    }
+
+    /// What a client that is told about attempts is told.
+    pub(super) fn told(&self) -> Vec<(&'static str, String)> {
+        let mut fields = vec![("x-ringway-attempts", self.attempts.to_string())];
+        if !self.repeated.is_empty() {
+            let words: Vec<&str> = self.repeated.iter().map(|end| end.word()).collect();
+            fields.push(("x-ringway-repeated", words.join(", ")));
+        }
+        fields
+    }
+
     fn count(&self) {
         let worker = self.gateway.worker;
         let class = match self.ended {
@@ -131,6 +188,7 @@ impl Record<'_> {
                 place: *place,
             }),
             attempts: self.attempts,
+            repeated: &self.repeated,
             whole: self.begun.elapsed(),
             first_byte: self.first_byte.map(|first_byte| first_byte - self.begun),
             received: self.received,
@@ -169,6 +227,7 @@ impl Gateway {
             off_owner: None,
             key: None,
             attempts: 0,
+            repeated: &[],
             whole: begun.elapsed(),
             first_byte: None,
             received: 0,

@@ -74,7 +74,11 @@ async fn answer_instead(
         by_grpc: is_grpc(head),
         keep_alive,
     };
-    write_refusal(&mut out, refusal, &asked, location);
+    let told = if record.tells { record.told() } else { Vec::new() };
+    let told = told.iter().map(|(name, value)| (*name, &**value));
+    let fields: Vec<(&str, &str)> =
+        location.map(|location| ("location", location)).into_iter().chain(told).collect();
+    write_refusal(&mut out, refusal, &asked, &fields);
     let written = write_bounded(client, &out).await;
     record.gateway.buffers.recycle(out);
     match (written, keep_alive) {
@@ -109,7 +113,8 @@ pub struct Asked<'a> {
 }
 
 /// Writes an answer of our own: the status, what to do, which request it was, and nothing about the inside.
-pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, location: Option<&str>) {
+/// `further` fields stand behind those that every such answer has.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, further: &[(&str, &str)]) {
     let (phrase, remedy) = phrases(refusal);
     let status = refusal.status();
     let id = String::from_utf8_lossy(asked.request_id);
@@ -135,7 +140,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, loc
         Refusal::Method => fields.push(("allow", "GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH")),
         _ => {}
     }
-    fields.extend(location.map(|location| ("location", location)));
+    fields.extend(further);
     match (asked.version, asked.keep_alive) {
         (Version::Http2, _) | (Version::Http11, true) => {}
         (_, false) => fields.push(("connection", "close")),

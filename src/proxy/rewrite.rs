@@ -102,6 +102,16 @@ impl FieldChanges {
         FieldChanges { gone, lines, added: set.iter().chain(add).map(pair).collect() }
     }
 
+    /// The same changes with further fields, which are set in the place of all of their names.
+    pub(super) fn with(mut self, fields: &[(&str, String)]) -> FieldChanges {
+        for (name, value) in fields {
+            self.gone.push((*name).to_owned());
+            self.lines.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+            self.added.push(((*name).to_owned(), value.clone()));
+        }
+        self
+    }
+
     /// Whether fields of this name go.
     pub(super) fn take_away(&self, name: &[u8]) -> bool {
         self.gone.iter().any(|gone| name.eq_ignore_ascii_case(gone.as_bytes()))

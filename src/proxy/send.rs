@@ -11,6 +11,7 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::{
+    onward::Onward,
     request_body::{BodyFault, RequestBody},
     waits::{Slow, Waits},
 };
@@ -45,6 +46,8 @@ pub(super) struct Sending<'a> {
     pub(super) pipes: &'a Pipes,
     /// Set once the whole request has been handed to the kernel, by whomever.
     pub(super) sent: &'a Cell<bool>,
+    /// Told that it has been.
+    pub(super) onward: &'a Onward<'a>,
 }
 
 impl Sending<'_> {
@@ -59,7 +62,10 @@ impl Sending<'_> {
             }
             self.buffers.recycle(std::mem::take(&mut self.out));
             self.sent.set(true);
-            self.waits.set(Slow::BackendBegins, Some(Instant::now() + self.head_limit));
+            self.onward.sent(self.body.can_be_sent_again());
+            let now = Instant::now();
+            self.waits.set(Slow::BackendBegins, Some(now + self.head_limit));
+            self.waits.set(Slow::PerTry, self.onward.per_try().map(|limit| now + limit));
         }
         self.watch().await
     }

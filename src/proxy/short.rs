@@ -4,7 +4,12 @@
 //! wait but what is passed in. Whatever does not fit goes on, as far as it has come, on the long way
 //! ([`Attempt::long`](super::attempt::Attempt)), which alone knows about errors, interim answers, streams and reading ahead.
 
-use std::{cell::Cell, mem, task::Poll, time::Instant};
+use std::{
+    cell::Cell,
+    mem,
+    task::{Poll, ready},
+    time::{Duration, Instant},
+};
 
 use super::{
     answer::{Answered, Cut},
@@ -26,15 +31,27 @@ const HEAD_GROWTH: usize = 128;
 pub(super) enum Short {
     /// At the end of the exchange.
     Driven(Driven),
+    /// Nowhere yet: the answer has not begun, and another attempt is to be made beside this one.
+    Late,
     /// Before it. The answer's head with its length, if it was read.
     Partly(Option<(AnswerHead, usize)>),
+}
+
+/// Why an answer is not passed on at once.
+enum Apart {
+    /// It is for the long way.
+    Long(Option<(AnswerHead, usize)>),
+    /// Its status has the request sent elsewhere, and all of it has been read.
+    PassedOver { keeps_backend: bool },
 }
 
 /// What a request that was sent is waiting for.
 enum Woken {
     Backend,
     Client,
-    Clock,
+    Clock(Slow),
+    /// It is time for another attempt beside this one.
+    Hedge,
 }
 
 impl Attempt<'_> {
@@ -54,6 +71,7 @@ impl Attempt<'_> {
             return Short::Partly(None);
         }
         sent.set(true);
+        self.onward.sent(body.can_be_sent_again());
         let buffers = &self.gateway.buffers;
         // A request that waits for its backend holds no buffer.
         buffers.recycle(mem::take(out));
@@ -63,6 +81,8 @@ impl Attempt<'_> {
             Some(total) if total < due => (total, Slow::Total),
             _ => (due, Slow::BackendBegins),
         };
+        let mut per_try = self.onward.per_try().map(|limit| begun + limit);
+        let mut hedge = self.hedge_after(body).map(|after| begun + after);
         let woken = std::future::poll_fn(|cx| {
             if connection.stream.poll_read_ready(cx).is_ready() {
                 return Poll::Ready(Woken::Backend);
@@ -70,12 +90,27 @@ impl Attempt<'_> {
             if client.stream.poll_read_ready(cx).is_ready() {
                 return Poll::Ready(Woken::Client);
             }
-            client.timer.poll(cx, due).map(|()| Woken::Clock)
+            while let Some(early) = earlier(per_try, hedge).filter(|early| *early < due) {
+                ready!(client.timer.poll(cx, early));
+                if hedge == Some(early) {
+                    hedge = None;
+                    if self.onward.hedges() {
+                        return Poll::Ready(Woken::Hedge);
+                    }
+                } else {
+                    per_try = None;
+                    if self.onward.leaves_late() {
+                        return Poll::Ready(Woken::Clock(Slow::PerTry));
+                    }
+                }
+            }
+            client.timer.poll(cx, due).map(|()| Woken::Clock(slow))
         });
         match woken.await {
             Woken::Backend => {}
             Woken::Client => return Short::Partly(None),
-            Woken::Clock => return Short::Driven(Driven::Slow(slow)),
+            Woken::Hedge => return Short::Late,
+            Woken::Clock(slow) => return Short::Driven(Driven::Slow(slow)),
         }
         buffers.lend(&mut connection.input);
         let read = std::future::poll_fn(|cx| {
@@ -87,7 +122,10 @@ impl Attempt<'_> {
         };
         let (answered, data) = match self.answer_at_once(connection, out, sent) {
             Ok(answer) => answer,
-            Err(head) => return Short::Partly(head),
+            Err(Apart::Long(head)) => return Short::Partly(head),
+            Err(Apart::PassedOver { keeps_backend }) => {
+                return Short::Driven(Driven::Received(Err(Cut::PassedOver { keeps_backend })));
+            }
         };
         let stream = &mut client.stream;
         if !(written(stream.try_write(out), out) && stream.is_flushed())
@@ -100,34 +138,48 @@ impl Attempt<'_> {
         Short::Driven(Driven::Received(Ok(answered)))
     }
 
+    /// How long the answer may take to begin before another attempt is made beside this one: of a request that is nothing but its head.
+    fn hedge_after(&self, body: &RequestBody) -> Option<Duration> {
+        let is_head_alone = body.received() == 0 && self.forwarding.upgrade.is_none();
+        self.onward.hedge_after().filter(|_| is_head_alone)
+    }
+
     /// Turns an answer that has come as a whole into what the client is to read, and tells how much of that is body.
     fn answer_at_once(
         &self,
         connection: &mut Connection,
         out: &mut Vec<u8>,
         sent: &Cell<bool>,
-    ) -> Result<(Answered, usize), Option<(AnswerHead, usize)>> {
+    ) -> Result<(Answered, usize), Apart> {
         let scratch = &self.gateway.answer_head;
         let mut head = scratch.take();
         let input = connection.input.filled();
         let parsed = head.parse(input);
         let (Ok(Parsed::Complete(length)), false) = (parsed, head.is_interim()) else {
             scratch.replace(head);
-            return Err(None);
+            return Err(Apart::Long(None));
         };
         let (Ok(framing), false) =
             (head.framing(self.head.method), self.terms(sent).is_taken_for_switch(&head))
         else {
-            return Err(Some((head, length)));
+            return Err(Apart::Long(Some((head, length))));
         };
         let data = match framing {
             Framing::None => 0,
             Framing::Length(data) => data,
-            Framing::Chunked | Framing::Close => return Err(Some((head, length))),
+            Framing::Chunked | Framing::Close => return Err(Apart::Long(Some((head, length)))),
         };
         // Bytes beyond the answer belong to nobody: the long way leaves them where they show.
         if data != (input.len() - length) as u64 || input.len() + HEAD_GROWTH > BUFFER_BYTES {
-            return Err(Some((head, length)));
+            return Err(Apart::Long(Some((head, length))));
+        }
+        if self.onward.leaves_for(head.status) {
+            self.progress.passed_over.set(Some(head.status));
+            connection.suspect = framing == Framing::None;
+            connection.input.consume(input.len());
+            let keeps_backend = head.keep_alive;
+            scratch.replace(head);
+            return Err(Apart::PassedOver { keeps_backend });
         }
         *out = self.gateway.buffers.output();
         connection.suspect = framing == Framing::None;
@@ -157,6 +209,11 @@ impl Attempt<'_> {
         })
         .await
     }
+}
+
+/// The earlier of two times.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// Whether all was taken. If not, `out` holds the rest. An error shows again when the rest is written.

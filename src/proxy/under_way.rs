@@ -34,6 +34,12 @@ impl<'a> UnderWay<'a> {
         }
     }
 
+    /// How it is counted if nothing else ends it.
+    pub(super) fn unless_ended(mut self, end: AttemptEnd) -> UnderWay<'a> {
+        self.end = end;
+        self
+    }
+
     pub(super) fn end<T>(mut self, end: AttemptEnd, outcome: T) -> T {
         self.end = end;
         outcome
@@ -48,7 +54,8 @@ impl<'a> UnderWay<'a> {
         let Attempt { member, plan, progress, .. } = self.attempt;
         let (load, failures) = (&member.backend.load, &plan.forward.failures);
         let on_trial = member.standing == Standing::Trial;
-        match failures.judge(self.end, progress.status.get()) {
+        let status = progress.status.get().or(progress.passed_over.get());
+        match failures.judge(self.end, status) {
             Verdict::Neither => {}
             Verdict::Success => {
                 load.succeeded();

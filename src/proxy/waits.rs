@@ -27,10 +27,19 @@ pub(super) enum Slow {
     BackendTakes,
     /// The backend did not begin its answer.
     BackendBegins,
+    /// The backend did not begin its answer in the time for one attempt, after which the request can go elsewhere.
+    PerTry,
     /// The backend did not go on with its answer.
     BackendSends,
     /// The whole exchange took too long.
     Total,
+}
+
+impl Slow {
+    /// Whether the backend took too long.
+    pub(super) fn is_of_backend(self) -> bool {
+        matches!(self, Slow::BackendTakes | Slow::BackendBegins | Slow::PerTry | Slow::BackendSends)
+    }
 }
 
 /// The due times of one exchange, or of the part of it that is under way.
@@ -40,6 +49,7 @@ pub(super) struct Waits {
     client_takes: Wait,
     backend_takes: Wait,
     backend_begins: Wait,
+    per_try: Wait,
     backend_sends: Wait,
     total: Wait,
     /// The answer's head has come: what the request's way takes ends nothing any more, the answer has times of its own.
@@ -56,6 +66,7 @@ impl Waits {
             Slow::ClientTakes => &self.client_takes,
             Slow::BackendTakes => &self.backend_takes,
             Slow::BackendBegins => &self.backend_begins,
+            Slow::PerTry => &self.per_try,
             Slow::BackendSends => &self.backend_sends,
             Slow::Total => &self.total,
         }
@@ -76,7 +87,7 @@ impl Waits {
         let of_answer: &[Slow] = &[Slow::ClientTakes, Slow::BackendSends, Slow::Total];
         let of_request: &[Slow] = match self.answer_begun.get() {
             true => &[],
-            false => &[Slow::ClientSends, Slow::BackendTakes, Slow::BackendBegins],
+            false => &[Slow::ClientSends, Slow::BackendTakes, Slow::BackendBegins, Slow::PerTry],
         };
         of_answer
             .iter()

@@ -425,7 +425,7 @@ pub(super) async fn refuse_head(
     let id = RequestId::new(house.gateway.random());
     let mut out = house.gateway.buffers.output();
     let asked = Asked { version, request_id: &id.0, head_only, by_grpc: false, keep_alive: false };
-    write_refusal(&mut out, refusal, &asked, None);
+    write_refusal(&mut out, refusal, &asked, &[]);
     let written = write_bounded(client, &out).await;
     house.gateway.log_refused_head(client.peer, version, refusal, &id.0, begun);
     house.gateway.buffers.recycle(out);

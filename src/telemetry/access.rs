@@ -24,6 +24,7 @@ use crate::{
     http1::{Version, write_address},
     limits::{ACCESS_BATCH_BYTES, ACCESS_FINISH, LOG_FIELD_BYTES},
     ring::Place,
+    tally::AttemptEnd,
 };
 
 /// The form of a line.
@@ -108,6 +109,8 @@ pub struct AccessLine<'a> {
     pub key: Option<KeyFound<'a>>,
     /// Attempts made.
     pub attempts: u32,
+    /// How those of them ended that were followed by another.
+    pub repeated: &'a [AttemptEnd],
     /// From the head's first byte to the end.
     pub whole: Duration,
     /// To the answer's head.
@@ -373,6 +376,15 @@ fn json(line: &AccessLine<'_>, key: KeyInLog, clock: &mut Clock, out: &mut Vec<u
         }
     }
     number(out, "attempts", line.attempts.into());
+    if !line.repeated.is_empty() {
+        name(out, "repeated");
+        for (at, end) in line.repeated.iter().enumerate() {
+            out.extend_from_slice(if at == 0 { b"[\"" } else { b",\"" });
+            out.extend_from_slice(end.word().as_bytes());
+            out.push(b'"');
+        }
+        out.push(b']');
+    }
     millis(out, "duration_ms", Some(line.whole));
     millis(out, "first_byte_ms", line.first_byte);
     number(out, "received_bytes", line.received);

@@ -55,6 +55,8 @@ families! {
         "Attempts at a backend by how they ended.";
     REPEATS = "ringway_repeats_total", Counter, ["pool", "reason"],
         "Further attempts for a request, by how the one before ended.";
+    REPEATS_DENIED = "ringway_repeats_denied_total", Counter, ["pool", "reason"],
+        "Further attempts that the budget for repeats did not allow, by how the one before ended.";
     REFUSALS = "ringway_refusals_total", Counter, ["pool", "reason"],
         "Answers of Ringway's own, by the reason; pool is empty where none was found.";
     RECEIVED = "ringway_received_body_bytes_total", Counter, ["pool"],

@@ -91,6 +91,11 @@ pub(super) const ALL: &[Reading] = &[
             lines.count(&[reason.word()], in_pool(view, |cells| &cells.repeats, at));
         }
     }),
+    Reading::of(names::REPEATS_DENIED).pool(|view, lines| {
+        for (at, reason) in AttemptEnd::ALL.iter().enumerate() {
+            lines.count(&[reason.word()], in_pool(view, |cells| &cells.repeats_denied, at));
+        }
+    }),
     Reading::of(names::REFUSALS)
         .process(|sources, _, lines| {
             for (at, refusal) in Refusal::ALL.iter().enumerate() {

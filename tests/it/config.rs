@@ -306,6 +306,12 @@ fn what_is_written_is_what_is_meant() {
     assert_eq!(pool.forward.max_body_bytes, Some(10_000_000_000));
     assert_eq!(pool.forward.response_head_timeout, Duration::from_secs(90));
     assert_eq!(pool.forward.total_timeout, Some(Duration::from_secs(86_400)));
+    let repeats = &pool.forward.repeats;
+    assert_eq!((repeats.budget, repeats.min_per_second, repeats.tell), (0.1, 3, true));
+    assert_eq!(repeats.per_try, Some(Duration::from_millis(1500)));
+    assert_eq!(repeats.hedge_after, Some(Duration::from_secs(1)));
+    assert_eq!(repeats.backoff, Some(Duration::from_millis(10)));
+    assert_eq!(repeats.status, [429..=429, 502..=504]);
     assert_eq!(pool.resolve_interval, Duration::from_millis(1500));
     assert_eq!(pool.probe.timeout, Duration::from_nanos(1_001_001));
     assert_eq!(config.client.max_head_bytes, 65_536);

@@ -541,3 +541,54 @@ async fn a_deadline_of_grpc_is_kept() {
     let answer = ask(&mut client, request).await.unwrap();
     assert_eq!((answer.status, answer.field("grpc-status")), (200, "4"), "{answer:?}");
 }
+
+#[tokio::test]
+async fn slow_and_busy_answers_are_had_from_the_next_owner() {
+    let busy = Backend::with(|request, _, mut respond| async move {
+        if request.uri().path().starts_with("/slow") {
+            std::future::pending::<()>().await;
+        }
+        let answer = Response::builder().status(503).body(()).unwrap();
+        let mut send = respond.send_response(answer, false).unwrap();
+        send.send_data(Bytes::from_static(b"busy"), true).unwrap();
+    })
+    .await;
+    let good = Backend::echo().await;
+    let more = "passive.consecutive = 0\nrepeats.status = [503]\nrepeats.per_try = \"50ms\"\n";
+    let proxy = Proxy::start(&text(&[&busy, &good], more, "kind = \"off\"")).await;
+    let ring = proxy.view().pools[0].ring.clone();
+    let path = |word: &str| {
+        let owns = |path: &String| {
+            let owner = ring.owner(ringway::ring::Place::of(path.as_bytes())).unwrap();
+            *ring.member(owner).name == *busy.address.to_string()
+        };
+        (0..).map(|i| format!("/{word}{i}")).find(owns).unwrap()
+    };
+    let mut old = Client::connect(proxy.address).await;
+    let mut new = connect(proxy.address).await;
+    for word in ["busy", "slow"] {
+        let path = path(word);
+        assert_eq!(old.get(&path, "").await.status, 200);
+        old.send(format!("PUT {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")).await;
+        assert_eq!(old.answer().await.body, b"hi");
+        let request = Request::get(format!("http://a.example{path}")).body(()).unwrap();
+        let (answer, _) = new.send_request(request, true).unwrap();
+        assert_eq!(soon("an answer", answer).await.unwrap().status(), 200);
+        // A POST is sent once, and has what came of it.
+        if word == "busy" {
+            old.send(format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")).await;
+            assert_eq!(old.answer().await.status, 503);
+        }
+    }
+    proxy.counts("ringway_repeats_total", &["reason=\"status\""], 3.0).await;
+    proxy.counts("ringway_repeats_total", &["reason=\"per_try_timeout\""], 3.0).await;
+    assert_eq!((busy.seen().len(), good.seen().len()), (7, 6));
+    // Or beside it.
+    let more = "repeats.hedge_after = \"20ms\"\n";
+    let proxy = Proxy::start(&text(&[&busy, &good], more, "kind = \"off\"")).await;
+    let request = Request::get(format!("http://a.example{}", path("slow"))).body(()).unwrap();
+    let (answer, _) = connect(proxy.address).await.send_request(request, true).unwrap();
+    assert_eq!(soon("an answer", answer).await.unwrap().status(), 200);
+    proxy.counts("ringway_attempts_total", &["result=\"hedged\""], 1.0).await;
+    proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
+}

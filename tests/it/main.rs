@@ -6,6 +6,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod again;
 mod answers;
 mod bad_answers;
 mod bad_input;

@@ -104,9 +104,20 @@ fn dependencies_point_one_way() {
 fn what_decides_is_pure() {
     let pure = |name: &str| {
         ["src/ring", "src/fleet", "src/http1", "src/http2"].iter().any(|part| name.starts_with(part))
-            || ["key", "route", "head", "repeat", "choose", "client", "explain", "request_body", "form"]
-                .iter()
-                .any(|part| name.starts_with(&format!("src/proxy/{part}")))
+            || [
+                "key",
+                "route",
+                "head",
+                "repeat",
+                "budget",
+                "choose",
+                "client",
+                "explain",
+                "request_body",
+                "form",
+            ]
+            .iter()
+            .any(|part| name.starts_with(&format!("src/proxy/{part}")))
     };
     for (name, text) in sources().into_iter().filter(|(name, _)| pure(name)) {
         for line in code(&text) {

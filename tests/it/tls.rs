@@ -386,7 +386,7 @@ async fn backends_prove_who_they_are() {
         (&by_address, format!("roots = \"{}\"", others.display()), 502),
         (&by_name, "danger_accept_any_certificate = true".into(), 200),
     ] {
-        let proxy = Proxy::start(&before_secured(relay, &tls, "")).await;
+        let proxy = Proxy::start(&before_secured(relay, &tls, "attempts = 1\n")).await;
         let mut client = Client::connect(proxy.address).await;
         let first = client.get("/", "").await;
         assert_eq!(first.status, wanted, "{tls}");

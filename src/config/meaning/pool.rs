@@ -31,6 +31,7 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
     }
     times(&pool, findings);
     availability::check(&pool, findings);
+    repeats(&pool, findings);
     tls(&pool, findings);
     protocol(&pool, findings);
     let path = joined("pools", &pool.name.value);
@@ -293,6 +294,39 @@ fn times(pool: &Pool, findings: &mut Findings) {
     let why = "no connection idles longer than it may live";
     let age = ("max_age", &connections.max_age);
     fits(&format!("{path}.connections"), ("keep_alive", &connections.keep_alive), age, why, findings);
+    let why = "an attempt that may be followed by another is given up before the last one would be";
+    let head = ("timeouts.response_head", &pool.response_head);
+    fits(&format!("{path}.repeats"), ("per_try", &pool.repeats.per_try), head, why, findings);
+    let why = "another backend is asked while the first one may still answer";
+    let first = match pool.repeats.per_try.value.is_zero() {
+        true => head,
+        false => ("per_try", &pool.repeats.per_try),
+    };
+    fits(&format!("{path}.repeats"), ("hedge_after", &pool.repeats.hedge_after), first, why, findings);
+}
+
+/// What is set for repeats and can't be meant.
+fn repeats(pool: &Pool, findings: &mut Findings) {
+    let (attempts, repeats) = (&pool.attempts, &pool.repeats);
+    let path = joined("pools", &pool.name.value);
+    if repeats.status.value.iter().any(|range| *range.start() < 400) {
+        let message = format!("`{path}.repeats.status` has codes below 400");
+        let draft = Draft::new(Code::OutOfRange, repeats.status.at.clone(), message);
+        findings.push(draft.help("such answers are what was asked for: write codes from 400 to 599"));
+    }
+    if attempts.value > 1 || !attempts.sound {
+        return;
+    }
+    let per_try = (!repeats.per_try.value.is_zero()).then_some(("per_try", &repeats.per_try.at));
+    let hedge = (!repeats.hedge_after.value.is_zero()).then_some(("hedge_after", &repeats.hedge_after.at));
+    let status = (!repeats.status.value.is_empty()).then_some(("status", &repeats.status.at));
+    for (name, at) in [per_try, status, hedge].into_iter().flatten() {
+        let Some(at) = at.clone() else { continue };
+        let message = format!("`{path}.repeats.{name}` is set, but nothing is repeated");
+        let draft =
+            Draft::new(Code::NoEffect, at, message).also(attempts.at.clone(), "one attempt for each request");
+        findings.push(draft.help("remove it, or allow more `attempts`"));
+    }
 }
 
 type Named<'a> = (&'static str, &'a Located<Duration>);

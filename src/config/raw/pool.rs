@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::availability::{self, Load, Moving, Passive};
+use super::repeats::{self, Repeats};
 use crate::{
     config::{
         finding::Span,
@@ -38,6 +39,9 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) moving: Moving,
     pub(in crate::config) load: Load,
     pub(in crate::config) passive: Passive,
+    pub(in crate::config) attempts: Located<usize>,
+    pub(in crate::config) response_head: Located<Duration>,
+    pub(in crate::config) repeats: Repeats,
     pub(in crate::config) connections: Connections,
     pub(in crate::config) health: Health,
     pub(in crate::config) protocol: Located<Protocol>,
@@ -140,7 +144,7 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
     let kind = Choice(&[HostHeader::Client, HostHeader::Backend]);
     let host_header = section.key("host_header", kind, HostHeader::Client, doc).value;
     let doc = "How many backends are tried for one request, in ring order, the owner included.";
-    let attempts = section.key("attempts", Integer::new(1, 16), 3, doc).value;
+    let attempts = section.key("attempts", Integer::new(1, 16), 3, doc);
     let doc =
         "Request bodies up to this size are kept, so that they can be sent to another backend; 0 keeps none.";
     let repeat_body_bytes = section.key("repeat_body_bytes", Size::new(0, 16 << 20), 64 << 10, doc).value;
@@ -179,6 +183,8 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
     );
     let [connect, response_head, idle_body, total, upgraded_idle] =
         section.table("timeouts", "How long a backend may take.", timeouts);
+    let repeats =
+        section.table("repeats", "Requests that are sent again: how many, and after what.", repeats::read);
     let connections =
         section.table("connections", "Connections to backends that are used again.", connections);
     let health = section.table("health", "Probes: whether a backend is up.", health);
@@ -201,15 +207,16 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         forward: ForwardPolicy {
             key,
             host_header,
-            attempts,
+            attempts: attempts.value,
             repeat_body_bytes,
+            repeats: repeats.policy.clone(),
             max_body_bytes: Some(max_body_bytes).filter(|bound| *bound > 0),
-            connect_timeout: connect,
-            response_head_timeout: response_head,
-            idle_body_timeout: idle_body,
-            total_timeout: Some(total).filter(|bound| !bound.is_zero()),
+            connect_timeout: connect.value,
+            response_head_timeout: response_head.value,
+            idle_body_timeout: idle_body.value,
+            total_timeout: Some(total.value).filter(|bound| !bound.is_zero()),
             upgrades,
-            upgraded_idle_timeout: upgraded_idle,
+            upgraded_idle_timeout: upgraded_idle.value,
             upgraded_on_drain,
             on_move: moving.on_move,
             move_spread: moving.move_spread,
@@ -223,6 +230,9 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         moving,
         load,
         passive,
+        attempts,
+        response_head,
+        repeats,
         connections,
         health,
         protocol,
@@ -292,7 +302,7 @@ fn backend(section: &mut Section<'_>) -> Backend {
 }
 
 /// `connect`, `response_head`, `idle_body`, `total`, `upgraded_idle`
-fn timeouts(section: &mut Section<'_>) -> [Duration; 5] {
+fn timeouts(section: &mut Section<'_>) -> [Located<Duration>; 5] {
     let seconds = Duration::from_secs;
     let kind = Time::above_zero("no connection could be made");
     let connect = section.key("connect", kind, seconds(1), "To connect, before the next backend is tried.");
@@ -307,7 +317,7 @@ fn timeouts(section: &mut Section<'_>) -> [Duration; 5] {
     let kind = Time::above_zero("no other protocol could be used");
     let doc = "How long a connection that has changed its protocol may be silent in both directions.";
     let upgraded_idle = section.key("upgraded_idle", kind, seconds(3600), doc);
-    [connect.value, response_head.value, idle_body.value, total.value, upgraded_idle.value]
+    [connect, response_head, idle_body, total, upgraded_idle]
 }
 
 fn connections(section: &mut Section<'_>) -> Connections {
