@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod choose;
+pub mod claims;
 pub mod client;
 pub mod exchange;
 pub mod explain;

@@ -13,13 +13,14 @@ use super::{
     answer::Progress,
     attempt::{Attempt, Outcome, Ran},
     choose::{Candidates, Next},
+    claims::{RequestId, grpc_timeout, is_sane_id},
     head::Forwarding,
     hedge::hedge,
     key::{Facts, Fields, OnMissingKey},
     onward::{Onward, Repeats},
     policy::HostHeader,
     record::{Ended, Noted, Record, Routed},
-    refuse::{is_grpc, redirect, refuse},
+    refuse::{redirect, refuse},
     repeat::{self, may_repeat},
     request_body::{BodyFault, RequestBody},
     rewrite::Rewrite,
@@ -395,25 +396,6 @@ async fn choose<'v>(
     }
 }
 
-/// The time that a client of gRPC gives its call (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
-fn grpc_timeout(head: &RequestHead) -> Option<Duration> {
-    if !is_grpc(head) {
-        return None;
-    }
-    let (unit, digits) = head.value_of(b"grpc-timeout")?.split_last()?;
-    let is_number = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    let n: u64 = std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()?;
-    Some(match unit {
-        b'H' => Duration::from_secs(n * 3600),
-        b'M' => Duration::from_secs(n * 60),
-        b'S' => Duration::from_secs(n),
-        b'm' => Duration::from_millis(n),
-        b'u' => Duration::from_micros(n),
-        b'n' => Duration::from_nanos(n),
-        _ => return None,
-    })
-}
-
 fn after_answer(keeps_client: bool, body: &RequestBody, client: &ClientEnd) -> After {
     if keeps_client {
         After::Next
@@ -434,20 +416,4 @@ fn refusal_for(failed: Option<AttemptEnd>) -> Refusal {
         Some(AttemptEnd::Protocol) => Refusal::BackendProtocol,
         Some(_) => Refusal::BackendBroken,
     }
-}
-
-/// 128 random bits in hexadecimal.
-pub struct RequestId(pub [u8; 32]);
-
-impl RequestId {
-    /// From these bits.
-    pub fn new(bits: u128) -> RequestId {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        RequestId(std::array::from_fn(|i| DIGITS[(bits >> (i * 4)) as usize & 0xf]))
-    }
-}
-
-/// An id from a trusted proxy that can stand in a header, a log and a terminal.
-fn is_sane_id(id: &[u8]) -> bool {
-    (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }

@@ -30,7 +30,8 @@ use crate::{
     limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, TLS_GOODBYE},
     preface::{self, Preface},
     proxy::{
-        exchange::{After, ClientEnd, RequestId, Told, exchange},
+        claims::RequestId,
+        exchange::{After, ClientEnd, Told, exchange},
         refuse::{Asked, write_bounded, write_refusal},
     },
     tally::{HandshakeEnd, Refusal, Rejected},
