@@ -24,7 +24,7 @@ use crate::{
     fleet::{Applied, Change, Event, Fleet, Moment, Order, Orders, PoolPlan, Reconfigured, Standing, View},
     limits::{CONTROL_TICK, EVENT_QUEUE, WISH_QUEUE},
     server::Phase,
-    threads,
+    service, threads,
     upstream::Approach,
 };
 
@@ -151,6 +151,8 @@ impl Control {
     pub fn start(start: Start) -> io::Result<(Control, Desk)> {
         let (wishes, wished) = mpsc::channel(WISH_QUEUE);
         let thread = threads::with_runtime("ringway-control".into(), move |runtime| {
+            // From here: a control plane that is stuck is to be noticed.
+            runtime.spawn_local(service::heart_beat());
             runtime.block_on(run(start, wished));
             // A name that is being resolved is not waited for.
             runtime.shutdown_background();

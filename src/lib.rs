@@ -39,6 +39,7 @@
 //! | [`control`] | the task around the fleet; probes and look-ups |
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |
+//! | [`service`] | what passes between the process and systemd |
 //! | [`privileges`] | the change of user after everything is bound |
 //! | [`threads`] | threads with a runtime of their own |
 //! | [`config`] | the TOML file and its errors |
@@ -93,6 +94,7 @@ pub mod privileges;
 pub mod proxy;
 pub mod ring;
 pub mod server;
+pub mod service;
 pub mod tally;
 pub mod telemetry;
 pub mod threads;
