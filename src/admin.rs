@@ -12,7 +12,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, SystemTime},
@@ -22,11 +22,15 @@ use arc_swap::ArcSwap;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+};
 
 use crate::{
     fleet::Order,
-    limits::{ADMIN_CONNECTIONS, ADMIN_HEAD},
+    limits::{ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD},
     proxy::Picture,
     server::Phase,
     telemetry::metrics::Metrics,
@@ -55,6 +59,8 @@ pub struct State {
     pub phase: watch::Receiver<Phase>,
     /// The configuration in force.
     pub in_force: Arc<ArcSwap<InForce>>,
+    /// Connections are accepted while this is so.
+    pub in_charge: watch::Receiver<bool>,
     /// Who does what operators want.
     pub operator: Arc<dyn Operator>,
 }
@@ -77,6 +83,10 @@ pub struct InForce {
 pub enum OperatorError {
     /// It can't be; the reason.
     Refused(String),
+    /// It can't be now.
+    NotNow(String),
+    /// It was tried, and has failed.
+    Failed(String),
 }
 
 /// What obeying an order did.
@@ -97,6 +107,8 @@ pub trait Operator: Send + Sync {
     fn reload(&self) -> Pending<'_, serde_json::Value>;
     /// Drains a backend, gives it another weight, or takes that back.
     fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Pending<'a, Obeyed>;
+    /// Has a new process take over. Its number.
+    fn upgrade(&self) -> Pending<'_, u32>;
 }
 
 /// The admin thread.
@@ -144,16 +156,32 @@ impl Admin {
 }
 
 async fn run(socket: TcpListener, state: Arc<State>) {
+    let (mut phase, mut in_charge) = (state.phase.clone(), state.in_charge.clone());
+    let mut clients = JoinSet::new();
+    tokio::select! {
+        () = Phase::Stopping.reached(&mut phase) => return,
+        charged = in_charge.wait_for(|is_so| *is_so) => if charged.is_err() { return },
+    }
+    tokio::select! {
+        () = Phase::Stopping.reached(&mut phase) => {}
+        () = accept(socket, &state, &mut clients) => {}
+        // Another process answers from now on.
+        _ = in_charge.wait_for(|is_so| !*is_so) => {}
+    }
+    Phase::Stopping.reached(&mut phase).await;
+    // Those who wait for an answer get it.
+    let all = async { while clients.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(ADMIN_GOODBYE, all).await;
+}
+
+async fn accept(socket: TcpListener, state: &Arc<State>, clients: &mut JoinSet<()>) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin listener can't be watched"),
     };
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
-    let mut phase = state.phase.clone();
-    let mut clients = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
-            () = Phase::Stopping.reached(&mut phase) => return,
             Some(_) = clients.join_next() => {}
             accepted = listener.accept() => {
                 let stream = match accepted {
@@ -167,20 +195,29 @@ async fn run(socket: TcpListener, state: Arc<State>) {
                 };
                 // One client too many is closed, not kept waiting: a probe had better fail than hang.
                 let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                let state = state.clone();
-                clients.spawn(async move {
-                    let _place = place;
-                    let service = service_fn(|request| {
-                        let state = state.clone();
-                        async move { Ok::<_, Infallible>(routes::answer(state, request).await) }
-                    });
-                    let mut server = http1::Builder::new();
-                    server.timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD).max_buf_size(64 * 1024);
-                    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                        tracing::debug!(%error, "an admin connection broke");
-                    }
-                });
+                clients.spawn(serve(stream, state.clone(), place));
             }
         }
+    }
+}
+
+async fn serve(stream: TcpStream, state: Arc<State>, _place: OwnedSemaphorePermit) {
+    let mut phase = state.phase.clone();
+    let service = service_fn(move |request| {
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(routes::answer(state, request).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD).max_buf_size(64 * 1024);
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = Phase::Stopping.reached(&mut phase) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection broke");
     }
 }

@@ -4,12 +4,13 @@
 
 mod plans;
 mod reload;
+mod succession;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, atomic::Ordering::Relaxed},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -18,10 +19,12 @@ use tokio::sync::{mpsc, watch};
 use self::{
     plans::{kept_orders, make_fleet, watch_policies},
     reload::Access,
+    succession::Handover,
 };
 pub use self::{
     plans::{load_approaches, make_plan, offline_view},
     reload::{MovedKeys, ReloadCounts, Reloader, Report},
+    succession::{Inherited, Source, Upgrade},
 };
 use crate::{
     admin::{Admin, InForce, State},
@@ -31,7 +34,7 @@ use crate::{
     fleet::{Unchanged, View},
     privileges::{self, PrivilegeError, become_user},
     proxy::{Common, Gateway, Picture},
-    server::{Entrance, Front, FrontError, Phase, ServerPolicy, Site, Worker},
+    server::{Entrance, Front, FrontError, Handed, Phase, ServerPolicy, Site, Worker, take_handed},
     tally::WorkerCells,
     telemetry::{
         access::AccessLog,
@@ -67,6 +70,11 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// Sockets were handed over that nobody asks for.
+    #[error(
+        "the service manager hands over sockets that no listener is for: {0}; add a [[listeners]] with this address, or remove the socket from its unit"
+    )]
+    LeftOver(String),
     /// A listener's certificates can't be used.
     #[error("listener {listener:?}: {problem}")]
     Tls {
@@ -120,7 +128,13 @@ pub struct Running {
     pub listeners: Vec<Endpoint>,
     /// The admin listener's address.
     pub admin: Option<SocketAddr>,
+    /// The admin listener's socket, with the address that was asked for.
+    admin_socket: Option<(TcpListener, SocketAddr)>,
     front: Arc<Front>,
+    /// Whether this process answers at its addresses: not before it has taken over, and no more once another one has.
+    in_charge: watch::Sender<bool>,
+    /// Those who ask for another process.
+    upgrades: mpsc::Receiver<Upgrade>,
     pictures: Arc<ArcSwap<Picture>>,
     phase: watch::Sender<Phase>,
     proven: watch::Receiver<bool>,
@@ -147,13 +161,23 @@ impl Running {
     /// # Errors
     /// See [`StartError`].
     pub fn start(loaded: Loaded) -> Result<Running, StartError> {
+        Running::start_with(loaded, Inherited::default())
+    }
+
+    /// The same with sockets from another process.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_with(loaded: Loaded, inherited: Inherited) -> Result<Running, StartError> {
         let Loaded { config, public, file, .. } = loaded;
+        let Inherited { mut sockets, from } = inherited;
         let token = read_token(&config)?;
         let approaches = load_approaches(&config)?;
         let worker_count = worker_count(&config.server);
-        let front = Arc::new(Front::new(worker_count, &config.client));
+        let admin_socket = admin_socket(&config, &mut sockets)?;
+        let front = Arc::new(Front::new(worker_count, &config.client, sockets));
         let listeners = front.prepare(&config.listeners, &config.client)?;
-        let admin_socket = config.admin.address.map(bind_admin).transpose()?;
+        succession::refuse_left_over(&front, from)?;
         let orders = kept_orders(&config.server)?;
         let mut fleet = make_fleet(&config, orders, worker_count)?;
         let (report, events) = Events::pipe();
@@ -171,7 +195,8 @@ impl Running {
         let pictures =
             Arc::new(ArcSwap::from_pointee(Picture { view: Arc::new(fleet.view()), plan: plan.clone() }));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
-        let entrances = front.entrances(&proven, &phase_seen);
+        let (in_charge, in_charge_seen) = watch::channel(from != Source::Predecessor);
+        let entrances = front.entrances(&[proven.clone(), in_charge_seen.clone()], &phase_seen);
         front.take_in(listeners);
         let common = Common { pictures: pictures.clone(), report, under_way: Arc::default() };
         let (workers, workers_ended) = start_workers(&common, &cells, &phase_seen, entrances)?;
@@ -193,6 +218,9 @@ impl Running {
             events,
         })?;
         let admin = admin_socket.as_ref().map(TcpListener::local_addr).transpose()?;
+        let admin_kept = admin_socket.as_ref().map(TcpListener::try_clone).transpose()?;
+        let admin_kept = admin_kept.zip(config.admin.address);
+        let (handover, upgrades) = Handover::new();
         let reloader = Arc::new(Reloader {
             file,
             front: front.clone(),
@@ -203,6 +231,7 @@ impl Running {
             config: tokio::sync::Mutex::new(config),
             access: Mutex::new(access),
             counts: Arc::default(),
+            handover: Arc::new(handover),
         });
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());
@@ -215,13 +244,17 @@ impl Running {
             proven: proven.clone(),
             phase: phase_seen,
             in_force,
+            in_charge: in_charge_seen,
             operator: reloader.clone(),
         };
         let admin_thread = admin_socket.map(|socket| Admin::start(socket, state)).transpose()?;
         Ok(Running {
             listeners: front.sites().iter().map(|site| site.address.clone()).collect(),
             admin,
+            admin_socket: admin_kept,
             front,
+            in_charge,
+            upgrades,
             pictures,
             phase,
             proven,
@@ -256,14 +289,21 @@ impl Running {
 
     /// Stops: unready at once, after the drain delay no new connections, then the end of the last request or the deadline,
     /// whichever comes first. `hurry` cuts all of that short.
-    pub async fn stop(mut self, hurry: impl Future<Output = ()>) -> Stopped {
+    pub async fn stop(self, hurry: impl Future<Output = ()>) -> Stopped {
+        let delay = self.reloader.policy.load().drain_delay;
+        self.stop_after(delay, hurry).await
+    }
+
+    async fn stop_after(mut self, delay: Duration, hurry: impl Future<Output = ()>) -> Stopped {
         let policy = self.reloader.policy.load_full();
-        tracing::info!(delay = ?policy.drain_delay, timeout = ?policy.drain_timeout, "draining");
+        tracing::info!(?delay, timeout = ?policy.drain_timeout, "draining");
         self.phase.send_replace(Phase::Leaving);
+        // Whoever waits for another process is told that none comes.
+        drop(self.upgrades);
         let front = &self.front;
         let (phase, ended) = (&self.phase, &mut self.workers_ended);
         let drain = async {
-            tokio::time::sleep(policy.drain_delay).await;
+            tokio::time::sleep(delay).await;
             front.let_go();
             phase.send_replace(Phase::Draining);
             // Nothing is ever sent: the channel closes when the last worker has ended.
@@ -340,7 +380,7 @@ fn sources(
 ) -> Sources {
     let (pictures, lost, loaded) =
         (reloader.pictures.clone(), reloader.pictures.clone(), reloader.in_force.clone());
-    let counts = reloader.counts.clone();
+    let (counts, handover) = (reloader.counts.clone(), reloader.handover.clone());
     Sources {
         view: Box::new(move || pictures.load().view.clone()),
         workers,
@@ -348,6 +388,7 @@ fn sources(
         access_dropped: Box::new(move || lost.load().plan.access_log.as_ref().map_or(0, AccessLog::dropped)),
         config_loads: Box::new(move || (1 + counts.done.load(Relaxed), counts.refused.load(Relaxed))),
         config_loaded: Box::new(move || loaded.load().loaded),
+        takeovers: Box::new(move || handover.counts()),
         ready: Box::new(is_ready),
     }
 }
@@ -360,6 +401,13 @@ fn listener_sources(front: Arc<Front>) -> Box<dyn Fn() -> Vec<ListenerSource> + 
         ListenerSource { name, cells: site.cells.clone(), tls }
     };
     Box::new(move || front.sites().iter().map(of_one).collect())
+}
+
+/// The admin listener's socket, from those that were handed over or a new one.
+fn admin_socket(config: &Config, handed: &mut Vec<Handed>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = config.admin.address else { return Ok(None) };
+    let ours = take_handed(handed, "admin", &address.into()).and_then(|mut handed| handed.sockets.pop());
+    ours.map_or_else(|| bind_admin(address), |socket| Ok(socket.into())).map(Some)
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -73,6 +73,8 @@ enum Command {
     Restore(operate::Backend),
     /// Ask a running proxy whether it is ready (for container health checks)
     Healthcheck(healthcheck::Arguments),
+    /// Have a new process take over from a running proxy: a new binary, without losing a connection
+    Upgrade(operate::Door),
     /// Print a completion script for a shell
     Completions(generate::Completions),
     /// Write man pages into a directory
@@ -87,8 +89,11 @@ struct FileArgument {
     config: PathBuf,
 }
 
-/// How a command fails: the code, after the reason has been told.
-struct Failed(u8);
+/// How a command fails, after the reason has been told.
+struct Failed {
+    code: u8,
+    reason: String,
+}
 
 /// Runs the program's command line.
 pub fn run() -> ExitCode {
@@ -104,12 +109,13 @@ pub fn run() -> ExitCode {
         Command::Weight(weight) => operate::weigh(&weight),
         Command::Restore(backend) => operate::restore(&backend),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
+        Command::Upgrade(door) => operate::upgrade(&door),
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man(arguments) => generate::man(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed(code)) => ExitCode::from(code),
+        Err(Failed { code, .. }) => ExitCode::from(code),
     }
 }
 
@@ -117,7 +123,7 @@ pub fn run() -> ExitCode {
 fn load(file: &FileArgument) -> Result<Loaded, Failed> {
     crate::config::load(&file.config).map_err(|errors| {
         say_error(&errors.render(wants_colour(&io::stderr())));
-        Failed(exit::CONFIG)
+        Failed { code: exit::CONFIG, reason: errors.render(false) }
     })
 }
 
@@ -139,8 +145,9 @@ fn say_error(text: &str) {
 
 /// Tells why, and fails with this code.
 fn fail(code: u8, reason: impl std::fmt::Display) -> Failed {
+    let reason = reason.to_string();
     say_error(&format!("ringway: {reason}"));
-    Failed(code)
+    Failed { code, reason }
 }
 
 /// A runtime for what a command does on its own thread.

@@ -40,6 +40,7 @@
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |
 //! | [`service`] | what passes between the process and systemd |
+//! | [`takeover`] | a new process in the place of this one, without a gap |
 //! | [`privileges`] | the change of user after everything is bound |
 //! | [`threads`] | threads with a runtime of their own |
 //! | [`config`] | the TOML file and its errors |
@@ -95,6 +96,7 @@ pub mod proxy;
 pub mod ring;
 pub mod server;
 pub mod service;
+pub mod takeover;
 pub mod tally;
 pub mod telemetry;
 pub mod threads;

@@ -119,6 +119,9 @@ pub const ADMIN_CONNECTIONS: usize = 64;
 /// How long an admin client may take for its request's head.
 pub const ADMIN_HEAD: Duration = Duration::from_secs(5);
 
+/// How long the end of the process waits for answers to admin clients.
+pub const ADMIN_GOODBYE: Duration = Duration::from_secs(1);
+
 /// Bytes of a scrape that are written at a time: a page of a large fleet is never in memory as a whole.
 pub const SCRAPE_PART: usize = 32 * 1024;
 
@@ -183,3 +186,18 @@ pub const HTTP2_RESETS: (u32, u32) = (500, 50);
 /// `WINDOW_UPDATE` frames that a peer may send at once, and how many more each second, beside some for each frame of payload that it
 /// gets and for each stream.
 pub const HTTP2_WINDOW_UPDATES: (u32, u32) = (4000, 400);
+
+/// How long a new process may take until it is ready to take over: its backends are probed, and may be many and slow.
+pub const TAKEOVER_READY: Duration = Duration::from_secs(60);
+
+/// How long either side may take for a word that needs no work.
+pub const TAKEOVER_ANSWER: Duration = Duration::from_secs(10);
+
+/// How long whoever asked for a takeover waits: longer than any may take.
+pub const TAKEOVER: Duration = Duration::from_secs(120);
+
+/// How often the process that waits looks whether it is to stop instead.
+pub const TAKEOVER_LOOK: Duration = Duration::from_millis(50);
+
+/// Bytes of a line between the two: an error is a configuration's whole list of them.
+pub const TAKEOVER_LINE_BYTES: usize = 256 * 1024;

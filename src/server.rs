@@ -7,6 +7,7 @@ mod admission;
 mod connection;
 mod front;
 mod gate;
+mod handed;
 mod handshakes;
 mod listen;
 mod multiplex;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 pub use accept::Entrance;
 pub use front::{Changed, Front, FrontError, Prepared};
+pub use handed::{Handed, take_handed};
 pub use site::{Doorway, Site};
 pub use worker::Worker;
 

@@ -17,6 +17,8 @@ use crate::fleet::Order;
 pub(super) enum Change {
     /// `/api/reload`
     Reload,
+    /// `/api/upgrade`
+    Upgrade,
     /// `/api/pools/POOL/backends/BACKEND/…`
     Backend {
         /// The pool.
@@ -35,6 +37,7 @@ impl Change {
         let part = |part: &str| percent_decoded(part).into_owned();
         let change = match (parts.next()?, parts.next(), parts.next(), parts.next(), parts.next()) {
             ("reload", None, ..) => Change::Reload,
+            ("upgrade", None, ..) => Change::Upgrade,
             ("pools", Some(pool), Some("backends"), Some(backend), Some(what)) => Change::Backend {
                 pool: part(pool),
                 backend: part(backend),
@@ -90,6 +93,9 @@ pub(super) async fn change(state: &State, request: &Request<Incoming>) -> Answer
     let done = match Change::of(request.uri()) {
         None => return error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
         Some(Change::Reload) => state.operator.reload().await.map(|report| json(StatusCode::OK, &report)),
+        Some(Change::Upgrade) => {
+            state.operator.upgrade().await.map(|pid| json(StatusCode::OK, &serde_json::json!({ "pid": pid })))
+        }
         Some(Change::Backend { pool, backend, order }) => match order {
             Err(problem) => return error(StatusCode::BAD_REQUEST, &problem),
             Ok(order) => {
@@ -98,7 +104,11 @@ pub(super) async fn change(state: &State, request: &Request<Incoming>) -> Answer
             }
         },
     };
-    done.unwrap_or_else(|OperatorError::Refused(problem)| error(StatusCode::UNPROCESSABLE_ENTITY, &problem))
+    done.unwrap_or_else(|problem| match problem {
+        OperatorError::Refused(why) => error(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        OperatorError::NotNow(why) => error(StatusCode::CONFLICT, &why),
+        OperatorError::Failed(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why),
+    })
 }
 
 #[cfg(test)]
@@ -109,6 +119,7 @@ mod tests {
     fn paths_mean_wishes() {
         let of = |uri: &str| Change::of(&uri.parse().unwrap());
         assert_eq!(of("/api/reload"), Some(Change::Reload));
+        assert_eq!(of("/api/upgrade"), Some(Change::Upgrade));
         let backend = |pool: &str, backend: &str, order| {
             Some(Change::Backend { pool: pool.into(), backend: backend.into(), order })
         };

@@ -41,6 +41,7 @@ const INDEX: &str = "Ringway admin\n\n\
     /api/config                           the configuration in force\n\
     POST, with the token:\n\
     /api/reload                           reads the configuration again\n\
+    /api/upgrade                          a new process takes over\n\
     /api/pools/P/backends/B/drain         no new requests for this backend\n\
     /api/pools/P/backends/B/weight?value=W  another weight for it\n\
     /api/pools/P/backends/B/restore       takes that back\n";

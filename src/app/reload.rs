@@ -16,7 +16,10 @@ use std::{
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::plans::{fleet_plans, load_approaches, make_plan, watch_policies};
+use super::{
+    plans::{fleet_plans, load_approaches, make_plan, watch_policies},
+    succession::Handover,
+};
 use crate::{
     admin::{Admin, InForce, Obeyed, Operator, OperatorError},
     config::{self, Config, Loaded},
@@ -24,6 +27,7 @@ use crate::{
     fleet::{Order, Reconfigured},
     proxy::Picture,
     server::{self, Front},
+    service,
     telemetry::{
         access::{AccessLog, AccessLogPolicy, AccessWriter},
         log,
@@ -74,6 +78,7 @@ pub struct Reloader {
     pub(super) policy: ArcSwap<server::ServerPolicy>,
     pub(super) access: Mutex<Access>,
     pub(super) counts: Arc<ReloadCounts>,
+    pub(super) handover: Arc<Handover>,
 }
 
 /// How reloads ended.
@@ -109,7 +114,9 @@ impl Reloader {
     /// # Errors
     /// Why nothing has changed, with places in the file.
     pub async fn reload(&self) -> Result<Report, String> {
+        service::reloading();
         let done = self.try_reload().await;
+        service::ready("serving");
         match &done {
             Ok(report) => {
                 self.counts.done.fetch_add(1, Relaxed);
@@ -126,6 +133,9 @@ impl Reloader {
 
     async fn try_reload(&self) -> Result<Report, String> {
         let mut config = self.config.lock().await;
+        if self.handover.is_under_way() {
+            return Err("another process is about to take over, with the file as it is now".into());
+        }
         let file = self.file.as_deref().ok_or("this proxy has no configuration file")?;
         let loaded = config::load(file).map_err(|errors| errors.to_string())?;
         self.take_in(&mut config, loaded).await
@@ -255,5 +265,9 @@ impl Operator for Reloader {
             let share = obeyed.report.moved.first().map_or(0.0, |moved| moved.share);
             Ok(Obeyed { share_moved: share, not_kept: obeyed.not_kept })
         })
+    }
+
+    fn upgrade(&self) -> Answer<'_, u32> {
+        Box::pin(self.handover.ask())
     }
 }

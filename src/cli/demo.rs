@@ -8,7 +8,7 @@ use std::{fmt::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{Failed, exit, fail, run::serve, runtime, say};
 use crate::{
-    app::Running,
+    app::{Inherited, Running},
     config::Loaded,
     telemetry::{LogFormat, LogPolicy, log},
 };
@@ -54,7 +54,10 @@ async fn demo(arguments: &Arguments) -> Result<(), Failed> {
     let control = stage.control;
     let names: Vec<String> = stage.names().map(str::to_owned).collect();
     let written = arguments.write_config.clone();
-    let serve = serve(loaded, move |running| tell(running, control, &names, written.as_deref()));
+    let mut nobody = None;
+    let serve = serve(loaded, Inherited::default(), &mut nobody, move |running| {
+        tell(running, control, &names, written.as_deref())
+    });
     match arguments.seconds {
         None => serve.await.map(drop),
         Some(seconds) => match tokio::time::timeout(Duration::from_secs(seconds), serve).await {

@@ -1,4 +1,4 @@
-//! What an operator asks of a running proxy, over its admin listener: `ringway reload`, `drain`, `restore` and `weight`.
+//! What an operator asks of a running proxy, over its admin listener: `ringway reload`, `upgrade`, `drain`, `restore` and `weight`.
 //!
 //! Owns the asking. What is done about it stands in the proxy.
 
@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{Failed, exit, fail, say};
+use crate::limits::TAKEOVER;
 
 /// Where the proxy is, and what it wants to see.
 #[derive(Debug, clap::Args)]
@@ -42,8 +43,8 @@ pub(super) struct Weight {
     backend: Backend,
 }
 
-/// How long an answer may take: rings of millions of virtual nodes take a while to build.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long an answer may take: a new process probes all backends, rings of millions of virtual nodes take a while to build.
+const LIMIT: Duration = TAKEOVER;
 
 /// Has the proxy read its configuration again. Exit code 78: it is wrong, and nothing has changed.
 pub(super) fn reload(door: &Door) -> Result<(), Failed> {
@@ -54,6 +55,14 @@ pub(super) fn reload(door: &Door) -> Result<(), Failed> {
     };
     say(report["summary"].as_str().unwrap_or_default());
     texts("warnings").iter().for_each(|warning| say(&format!("warning: {warning}")));
+    Ok(())
+}
+
+/// Has a new process take over: the proxy starts its own program again, as the file is now, with the arguments it was started with.
+/// Exit code 1: nothing came of it, and the old process goes on.
+pub(super) fn upgrade(door: &Door) -> Result<(), Failed> {
+    let told = post(door, "/api/upgrade")?;
+    say(&format!("process {} has taken over", told["pid"]));
     Ok(())
 }
 

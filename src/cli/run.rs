@@ -1,22 +1,47 @@
 //! `ringway run`: the proxy, from its configuration to its last answer.
 //!
 //! Owns signals, and the look at the configuration's file. The first SIGTERM or SIGINT drains, a second one stops at once; SIGHUP has the
-//! configuration read again.
+//! configuration read again, SIGUSR2 a new process take over.
 
-use std::{os::unix::fs::MetadataExt, path::Path, time::SystemTime};
+use std::{io, os::unix::fs::MetadataExt, path::Path, time::SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failed, FileArgument, exit, fail, load, runtime};
 use crate::{
-    app::{Running, StartError, Stopped},
+    admin::OperatorError,
+    app::{Inherited, Running, Source, StartError, Stopped, Upgrade},
     config::Loaded,
     limits::CONFIG_LOOK,
+    service,
+    takeover::{Predecessor, Program, Succession},
     telemetry,
 };
 
 /// Runs until told to stop.
 pub(super) fn run(file: &FileArgument) -> Result<(), Failed> {
+    let mut predecessor = Predecessor::find().map_err(|error| before_failed(&error))?;
+    let done = run_after(file, &mut predecessor);
+    if let (Err(failed), Some(predecessor)) = (&done, &predecessor) {
+        predecessor.refuse(&failed.reason);
+    }
+    done
+}
+
+fn before_failed(error: &io::Error) -> Failed {
+    fail(exit::FAILURE, format_args!("the process before this one: {error}"))
+}
+
+/// Runs in the place of another process, if there is one. It is taken out once it has been told that this one is ready.
+fn run_after(file: &FileArgument, predecessor: &mut Option<Predecessor>) -> Result<(), Failed> {
+    let inherited = match predecessor {
+        None => Inherited::from_service_manager()
+            .map_err(|error| fail(exit::CONFIG, format_args!("from the service manager: {error}")))?,
+        Some(predecessor) => {
+            let sockets = predecessor.sockets().map_err(|error| before_failed(&error))?;
+            Inherited { sockets, from: Source::Predecessor }
+        }
+    };
     let loaded = load(file)?;
     let _log = telemetry::log::start(&loaded.config.log)
         .map_err(|error| fail(exit::CONFIG, format_args!("log level: {error}")))?;
@@ -24,20 +49,27 @@ pub(super) fn run(file: &FileArgument) -> Result<(), Failed> {
         tracing::warn!("{}: {warning}", file.config.display());
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.config.display(), "starting");
-    runtime()?.block_on(serve(loaded, |_| {})).map(drop)
+    runtime()?.block_on(serve(loaded, inherited, predecessor, |_| {})).map(drop)
 }
 
 /// Starts the proxy, tells where it listens, and waits for its end.
-pub(super) async fn serve(loaded: Loaded, started: impl FnOnce(&Running)) -> Result<Stopped, Failed> {
+pub(super) async fn serve(
+    loaded: Loaded,
+    inherited: Inherited,
+    predecessor: &mut Option<Predecessor>,
+    started: impl FnOnce(&Running),
+) -> Result<Stopped, Failed> {
     // Before anything slow: a signal that comes early must not kill the process half started.
     let mut signals = Signals::new()?;
+    let program = Program::this();
     raise_file_limit();
-    let running = Running::start(loaded).map_err(|error| {
+    let mut running = Running::start_with(loaded, inherited).map_err(|error| {
         let code = match error {
             StartError::Bind { .. } => exit::TEMPORARY,
             StartError::Ring { .. }
             | StartError::Orders(_)
             | StartError::Token { .. }
+            | StartError::LeftOver(_)
             | StartError::Tls { .. }
             | StartError::BackendTls { .. }
             | StartError::Privileges { .. }
@@ -50,26 +82,66 @@ pub(super) async fn serve(loaded: Loaded, started: impl FnOnce(&Running)) -> Res
     let admin = running.admin.map_or_else(|| "off".to_owned(), |address| address.to_string());
     tracing::info!(listeners = listeners.join(", "), admin, "bound; probing backends");
     tokio::select! {
-        () = running.ready() => {
-            tracing::info!("ready");
-            started(&running);
-            until_stopped(&running, &mut signals).await;
-        }
-        () = signals.next() => {}
+        () = ready(&running) => {}
+        () = signals.stop("it is not ready yet") => return Ok(stop(running, &mut signals).await),
     }
-    Ok(running.stop(signals.next()).await)
+    if let Some(before) = predecessor.as_ref() {
+        tokio::select! {
+            told = before.ready() => if !told.map_err(|error| before_failed(&error))? {
+                tracing::warn!("the process before this one is gone: going on without a word from it");
+            },
+            () = signals.stop("it is not in charge yet") => return Ok(stop(running, &mut signals).await),
+        }
+    }
+    if let Some(before) = predecessor.take() {
+        running.take_charge();
+        before.taken();
+        tracing::info!("took over");
+    } else {
+        service::ready("serving");
+    }
+    tracing::info!("ready");
+    started(&running);
+    match until_ended(&mut running, &mut signals, program).await {
+        Some(pid) => {
+            service::hand_over(pid);
+            Ok(running.leave(signals.stop(DRAINING)).await)
+        }
+        None => Ok(stop(running, &mut signals).await),
+    }
 }
 
-/// Runs until asked to stop. Until then, a new configuration is taken in when asked for, or when its file changes.
-async fn until_stopped(running: &Running, signals: &mut Signals) {
-    let reloader = running.reloader();
+/// Runs until asked to stop, or until another process has taken over: its number. Until then, a new configuration is taken in when asked
+/// for, or when its file changes.
+async fn until_ended(
+    running: &mut Running,
+    signals: &mut Signals,
+    program: io::Result<Program>,
+) -> Option<u32> {
+    let reloader = running.reloader().clone();
+    let mut heir = Heir { program, under_way: None };
     let mut look = tokio::time::interval(CONFIG_LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = reloader.watched().map(identity);
     loop {
         let asked = tokio::select! {
-            () = Signals::stop(&mut signals.terminate, &mut signals.interrupt) => return,
-            _ = signals.hang_up.recv() => true,
+            asked = signals.next() => match asked {
+                // A process that was about to take over is not to: it ends with the heir.
+                Asked::Stop => return None,
+                Asked::Reload => true,
+                Asked::Upgrade => {
+                    heir.begin(running, None);
+                    false
+                }
+            },
+            upgrade = running.next_upgrade() => {
+                heir.begin(running, Some(upgrade));
+                false
+            }
+            ended = heir.ended() => match heir.is_there(ended, running) {
+                None => false,
+                there => return there,
+            },
             _ = look.tick() => false,
         };
         let now = reloader.watched().map(identity);
@@ -88,11 +160,105 @@ fn identity(file: &Path) -> Option<(u64, u64, u64, SystemTime)> {
     Some((found.dev(), found.ino(), found.len(), found.modified().ok()?))
 }
 
-/// SIGTERM and SIGINT, and SIGHUP.
+/// Drains, until a second signal at most.
+async fn stop(running: Running, signals: &mut Signals) -> Stopped {
+    service::stopping();
+    running.stop(signals.stop(DRAINING)).await
+}
+
+/// Waits until every backend has been looked at.
+async fn ready(running: &Running) {
+    service::status("probing backends");
+    running.ready().await;
+}
+
+/// Why nobody takes over any more.
+const DRAINING: &str = "this process is draining";
+
+/// The process after this one.
+struct Heir {
+    program: io::Result<Program>,
+    under_way: Option<(Succession, Option<Upgrade>)>,
+}
+
+impl Heir {
+    /// Has a new process take over, unless one is about to.
+    fn begin(&mut self, running: &Running, answer: Option<Upgrade>) {
+        match self.try_begin(running) {
+            Ok(succession) => self.under_way = Some((succession, answer)),
+            Err(problem) => refuse(answer, problem),
+        }
+    }
+
+    fn try_begin(&self, running: &Running) -> Result<Succession, OperatorError> {
+        if self.under_way.is_some() {
+            return Err(OperatorError::NotNow("a takeover is under way".into()));
+        }
+        let sockets = running.begin_handover()?;
+        let program = self.program.as_ref();
+        let program = program.map_err(|error| format!("this program's own file is not known: {error}"));
+        let begun = program.and_then(|program| {
+            Succession::begin(program.clone(), sockets).map_err(|error| error.to_string())
+        });
+        begun.map_err(|why| {
+            running.handover_failed();
+            OperatorError::Failed(why)
+        })
+    }
+
+    /// Waits until a takeover has ended.
+    async fn ended(&mut self) -> Result<u32, String> {
+        match &mut self.under_way {
+            Some((succession, _)) => succession.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells everybody how it ended. The process that has taken over, if one has.
+    fn is_there(&mut self, ended: Result<u32, String>, running: &Running) -> Option<u32> {
+        let answer = self.under_way.take().and_then(|(_, answer)| answer);
+        match ended {
+            Ok(pid) => {
+                tracing::info!(pid, "another process has taken over");
+                if let Some(answer) = answer {
+                    // Who asked may have gone.
+                    let _ = answer.send(Ok(pid));
+                }
+                Some(pid)
+            }
+            Err(why) => {
+                running.handover_failed();
+                refuse(answer, OperatorError::Failed(why));
+                None
+            }
+        }
+    }
+}
+
+/// Tells that nothing came of a takeover: whoever asked, and the log.
+fn refuse(answer: Option<Upgrade>, problem: OperatorError) {
+    let (OperatorError::Refused(reason) | OperatorError::NotNow(reason) | OperatorError::Failed(reason)) =
+        &problem;
+    tracing::error!(reason, "no other process has taken over: this one goes on");
+    if let Some(answer) = answer {
+        // Who asked may have gone.
+        let _ = answer.send(Err(problem));
+    }
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop,
+    Reload,
+    Upgrade,
+}
+
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR2.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -103,23 +269,27 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hang_up: listen(SignalKind::hangup())?,
+            upgrade: listen(SignalKind::user_defined2())?,
         })
     }
 
-    /// The next request to stop.
-    async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    /// The next thing that is asked for.
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.upgrade.recv() => Asked::Upgrade,
         }
     }
 
-    /// The next request to stop, before it is ready or while it stops.
-    async fn next(&mut self) {
+    /// The next request to stop, at a time when nothing else is done.
+    async fn stop(&mut self, why: &str) {
         loop {
-            tokio::select! {
-                () = Signals::stop(&mut self.terminate, &mut self.interrupt) => return,
-                _ = self.hang_up.recv() => tracing::warn!("SIGHUP is ignored while the proxy starts or stops"),
+            match self.next().await {
+                Asked::Stop => return,
+                Asked::Reload => tracing::warn!(why, "SIGHUP is ignored"),
+                Asked::Upgrade => tracing::error!(why, "no other process takes over"),
             }
         }
     }

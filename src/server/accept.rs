@@ -61,18 +61,18 @@ pub(super) struct Reception {
     worker: usize,
     colleagues: Vec<Colleague>,
     admission: Arc<Admission>,
-    opening: watch::Receiver<bool>,
+    opening: Vec<watch::Receiver<bool>>,
     phase: watch::Receiver<Phase>,
 }
 
 impl Entrance {
-    /// One for each worker. They accept once `opening` turns true, until [`Phase::Draining`]; connections that come earlier wait in
+    /// One for each worker. They accept once all of `opening` have turned true, until [`Phase::Draining`]; connections that come earlier wait in
     /// the kernel.
     pub(super) fn for_workers(
         workers: usize,
         scene: &watch::Receiver<Arc<Scene>>,
         admission: &Arc<Admission>,
-        opening: &watch::Receiver<bool>,
+        opening: &[watch::Receiver<bool>],
         phase: &watch::Receiver<Phase>,
     ) -> Vec<Entrance> {
         let colleague = |_| {
@@ -87,7 +87,7 @@ impl Entrance {
                 worker,
                 colleagues: colleagues.clone(),
                 admission: admission.clone(),
-                opening: opening.clone(),
+                opening: opening.to_vec(),
                 phase: phase.clone(),
             },
         };
@@ -131,8 +131,7 @@ async fn accept(site: Arc<Site>, door: Door, mut reception: Reception, house: Rc
     tokio::select! {
         biased;
         () = &mut end => return,
-        // An error means that the sender is gone, and the process with it.
-        opening = reception.opening.wait_for(|is_so| *is_so) => if opening.is_err() { return },
+        is_open = opened(&mut reception.opening) => if !is_open { return },
     }
     let door = match door.open() {
         Ok(door) => door,
@@ -171,6 +170,17 @@ async fn accept(site: Arc<Site>, door: Door, mut reception: Reception, house: Rc
     if tells {
         tracing::info!(listener = site.doorway().policy.name, "accepting no more");
     }
+}
+
+/// Waits until all of them are true. `false`: one of them never will be.
+async fn opened(conditions: &mut [watch::Receiver<bool>]) -> bool {
+    for condition in conditions {
+        // An error means that the sender is gone, and the process with it.
+        if condition.wait_for(|is_so| *is_so).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether an error concerns one connection and nobody else.
@@ -232,7 +242,7 @@ mod tests {
             worker,
             colleagues: loads.iter().map(colleague).collect(),
             admission: Arc::new(Admission::new(9, None)),
-            opening: watch::channel(true).1,
+            opening: vec![],
             phase: watch::channel(Phase::Serving).1,
         };
         reception.choose()

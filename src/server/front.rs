@@ -12,8 +12,9 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    ClientPolicy, Entrance, ListenerPolicy, Phase,
+    ClientPolicy, Entrance, Handed, ListenerPolicy, Phase,
     admission::Admission,
+    handed::take_handed,
     listen::{Listener, set_mode},
     site::{Doorway, Scene, Site},
 };
@@ -29,6 +30,8 @@ pub struct Front {
     admission: Arc<Admission>,
     workers: usize,
     upkeep: Mutex<Upkeep>,
+    /// Sockets from another process that nobody has asked for yet.
+    handed: Mutex<Vec<Handed>>,
 }
 
 /// Why listeners can't be as asked.
@@ -73,21 +76,27 @@ pub struct Changed {
 }
 
 impl Front {
-    /// Without listeners.
-    pub fn new(workers: usize, client: &ClientPolicy) -> Front {
+    /// Without listeners. Those that are asked for first go on with the sockets that were handed over for them.
+    pub fn new(workers: usize, client: &ClientPolicy, handed: Vec<Handed>) -> Front {
         let scene = Scene { sites: vec![], client: Arc::new(client.clone()) };
         Front {
             scene: watch::Sender::new(Arc::new(scene)),
             admission: Arc::new(Admission::new(client.max_connections, client.max_connections_per_address)),
             workers,
             upkeep: Mutex::default(),
+            handed: Mutex::new(handed),
         }
     }
 
-    /// What the workers come in by, one for each. They accept once `opening` turns true.
+    /// The sockets from another process that nobody has asked for.
+    pub fn left_over(&self) -> Vec<Handed> {
+        std::mem::take(&mut *self.handed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the workers come in by, one for each. They accept once all of `opening` have turned true.
     pub fn entrances(
         &self,
-        opening: &watch::Receiver<bool>,
+        opening: &[watch::Receiver<bool>],
         phase: &watch::Receiver<Phase>,
     ) -> Vec<Entrance> {
         Entrance::for_workers(self.workers, &self.scene.subscribe(), &self.admission, opening, phase)
@@ -127,7 +136,16 @@ impl Front {
 
     fn bind(&self, doorway: &Arc<Doorway>) -> Result<Site, FrontError> {
         let policy = &doorway.policy;
-        let bound = Listener::bind(policy, self.workers).map_err(|error| FrontError::Bind {
+        let handed = take_handed(
+            &mut self.handed.lock().unwrap_or_else(PoisonError::into_inner),
+            &policy.name,
+            &policy.address,
+        );
+        let bound = match handed {
+            Some(handed) => Listener::adopt(handed, policy, self.workers),
+            None => Listener::bind(policy, self.workers),
+        };
+        let bound = bound.map_err(|error| FrontError::Bind {
             listener: policy.name.clone(),
             address: policy.address.clone(),
             error,
@@ -185,6 +203,19 @@ impl Front {
         };
         let listeners = sites.iter().filter_map(of_one).collect();
         self.upkeep.lock().unwrap_or_else(PoisonError::into_inner).follow(listeners)
+    }
+
+    /// All sockets for another process.
+    ///
+    /// # Errors
+    /// There are no descriptors for copies.
+    pub fn to_hand_over(&self) -> io::Result<Vec<Handed>> {
+        self.sites().iter().map(|site| site.to_hand_over()).collect()
+    }
+
+    /// Another process has the sockets now, and what belongs to them.
+    pub fn give_away(&self) {
+        self.sites().iter().for_each(|site| site.give_away());
     }
 
     /// From now on the sockets end with the last worker that accepts from them.

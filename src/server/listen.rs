@@ -11,13 +11,16 @@ use std::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::ListenerPolicy;
+use super::{Handed, ListenerPolicy};
 use crate::{
     endpoint::Endpoint,
     io::{Detached, Stream},
@@ -32,7 +35,7 @@ const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub(super) struct Listener {
     /// Where it listens, with the port that the kernel chose if 0 was asked for.
     pub(super) address: Endpoint,
-    /// One for each worker.
+    /// One for each worker, or fewer, which they share.
     pub(super) doors: Vec<Door>,
 }
 
@@ -58,8 +61,41 @@ impl Listener {
     pub(super) fn bind(policy: &ListenerPolicy, workers: usize) -> io::Result<Listener> {
         let (address, doors) = match &policy.address {
             Endpoint::Tcp(address) => bind_tcp(*address, workers)?,
-            Endpoint::Unix(path) => bind_unix(path, policy.mode, workers)?,
+            Endpoint::Unix(path) => bind_unix(path, policy.mode)?,
         };
+        Ok(Listener { address, doors })
+    }
+
+    /// Goes on with sockets that listen already.
+    ///
+    /// # Errors
+    /// They are not what they are said to be.
+    pub(super) fn adopt(handed: Handed, policy: &ListenerPolicy, workers: usize) -> io::Result<Listener> {
+        handed.check()?;
+        let Handed { address, sockets, file, .. } = handed;
+        let mut doors = Vec::with_capacity(sockets.len());
+        let file = match &address {
+            Endpoint::Unix(path) => Some(Arc::new(SocketFile::handed(path, file))),
+            Endpoint::Tcp(_) => None,
+        };
+        for socket in sockets {
+            socket.set_nonblocking(true)?;
+            doors.push(match &file {
+                None => {
+                    socket.set_tcp_nodelay(true)?;
+                    Door::Tcp(socket.into())
+                }
+                Some(file) => Door::Unix(socket.into(), file.clone()),
+            });
+        }
+        match (&address, &file) {
+            (Endpoint::Tcp(socket), _) if doors.len() < workers => match join_tcp(*socket, &doors, workers) {
+                Ok(further) => doors.extend(further),
+                Err(error) => tracing::debug!(%address, %error, "workers share sockets"),
+            },
+            (Endpoint::Unix(path), Some(file)) if file.is_ours() => set_mode(path, policy.mode)?,
+            _ => {}
+        }
         Ok(Listener { address, doors })
     }
 }
@@ -94,7 +130,7 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Arc<Path>, mode: u32, workers: usize) -> io::Result<(Endpoint, Vec<Door>)> {
+fn bind_unix(path: &Arc<Path>, mode: u32) -> io::Result<(Endpoint, Vec<Door>)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     let address = SockAddr::unix(path)?;
@@ -115,11 +151,24 @@ fn bind_unix(path: &Arc<Path>, mode: u32, workers: usize) -> io::Result<(Endpoin
     // Before it listens: nobody gets in whom the mode keeps out.
     set_mode(path, mode)?;
     socket.listen(LISTEN_BACKLOG as i32)?;
-    let mut doors = Vec::new();
-    for _ in 0..workers {
-        doors.push(Door::Unix(socket.try_clone()?.into(), file.clone()));
+    Ok((Endpoint::Unix(path.clone()), vec![Door::Unix(socket.into(), file)]))
+}
+
+/// Further sockets on an address that others have handed over, as many as workers would be left without. They join at the first
+/// [`Door::open`]: until then the kernel gives them nothing. Where it allows none, because another user made the first, workers share.
+fn join_tcp(address: SocketAddr, doors: &[Door], workers: usize) -> io::Result<Vec<Door>> {
+    for door in doors {
+        if let Door::Tcp(socket) = door {
+            SockRef::from(socket).set_reuse_port(true)?;
+        }
     }
-    Ok((Endpoint::Unix(path.clone()), doors))
+    let further = |_| {
+        let socket = tcp_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        Ok(Door::Tcp(socket.into()))
+    };
+    (doors.len()..workers).map(further).collect()
 }
 
 /// Who may connect.
@@ -142,11 +191,40 @@ fn is_left_over(path: &Path) -> bool {
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Somebody else takes it away.
+    is_foreign: AtomicBool,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<SocketFile> {
-        Ok(SocketFile { path: path.to_owned(), identity: identity(path)? })
+        Ok(SocketFile {
+            path: path.to_owned(),
+            identity: identity(path)?,
+            is_foreign: AtomicBool::new(false),
+        })
+    }
+
+    /// One that another process has made, and has handed over if its identity is known.
+    fn handed(path: &Path, identity: Option<(u64, u64)>) -> SocketFile {
+        SocketFile {
+            path: path.to_owned(),
+            identity: identity.unwrap_or_default(),
+            is_foreign: AtomicBool::new(identity.is_none()),
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        !self.is_foreign.load(Relaxed)
+    }
+
+    /// What another process needs to know to take it away.
+    pub(super) fn identity(&self) -> Option<(u64, u64)> {
+        self.is_ours().then_some(self.identity)
+    }
+
+    /// From now on another process takes it away.
+    pub(super) fn give_away(&self) {
+        self.is_foreign.store(true, Relaxed);
     }
 }
 
@@ -157,7 +235,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity)
+        if self.is_ours()
+            && identity(&self.path).is_ok_and(|found| found == self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(file = %self.path.display(), %error, "the socket's file can't be removed");
@@ -177,8 +256,23 @@ impl Door {
         })
     }
 
-    /// Has the runtime watch it.
+    /// The socket for another process.
+    ///
+    /// # Errors
+    /// There is no descriptor for it.
+    pub(super) fn to_hand_over(&self) -> io::Result<Socket> {
+        match self {
+            Door::Tcp(socket) => SockRef::from(socket).try_clone(),
+            Door::Unix(socket, _) => SockRef::from(socket).try_clone(),
+        }
+    }
+
+    /// Has the runtime watch it. One that others have made gets our queue, one that has joined them begins to listen.
     pub(super) fn open(self) -> io::Result<OpenDoor> {
+        match &self {
+            Door::Tcp(socket) => SockRef::from(socket).listen(LISTEN_BACKLOG as i32)?,
+            Door::Unix(socket, _) => SockRef::from(socket).listen(LISTEN_BACKLOG as i32)?,
+        }
         Ok(match self {
             Door::Tcp(socket) => OpenDoor::Tcp(TcpListener::from_std(socket)?),
             Door::Unix(socket, file) => OpenDoor::Unix(UnixListener::from_std(socket)?, file),

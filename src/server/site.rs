@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{
-    ClientPolicy, Http2, ListenerPolicy,
+    ClientPolicy, Handed, Http2, ListenerPolicy,
     listen::{Door, Listener},
 };
 use crate::{endpoint::Endpoint, tally::ListenerCells, tls::ListenerTls};
@@ -94,6 +94,35 @@ impl Site {
         let is_ours = |at: usize| at % workers == worker || (worker >= count && at == worker % count);
         let ours = doors.iter().enumerate().filter(|(at, _)| is_ours(*at));
         ours.map(|(_, door)| door.copy()).collect()
+    }
+
+    /// Its sockets for another process.
+    ///
+    /// # Errors
+    /// There are no descriptors for copies.
+    pub(super) fn to_hand_over(&self) -> std::io::Result<Handed> {
+        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let doorway = self.doorway();
+        let file = doors.iter().find_map(|door| match door {
+            Door::Unix(_, file) => file.identity(),
+            Door::Tcp(_) => None,
+        });
+        Ok(Handed {
+            name: doorway.policy.name.clone(),
+            asked: Some(doorway.policy.address.clone()),
+            address: self.address.clone(),
+            sockets: doors.iter().map(Door::to_hand_over).collect::<std::io::Result<_>>()?,
+            file,
+        })
+    }
+
+    /// Another process has them now: a Unix socket's file is that one's.
+    pub(super) fn give_away(&self) {
+        for door in &*self.doors.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Door::Unix(_, file) = door {
+                file.give_away();
+            }
+        }
     }
 
     /// Gives up its own sockets: from now on they end with the last worker that accepts from them.

@@ -123,6 +123,8 @@ families! {
         "Configurations read, by the result.";
     CONFIG_LOADED = "ringway_config_last_load_success_timestamp_seconds", Gauge, [],
         "When the configuration in force was read.";
+    TAKEOVERS = "ringway_takeovers_total", Counter, ["result"],
+        "Takeovers by a new process: success in the process that has taken over, failure in the one that went on.";
     READY = "ringway_ready", Gauge, [],
         "1 while the process is ready for traffic, else 0.";
     ACCESS_DROPPED = "ringway_access_log_dropped_lines_total", Counter, [],

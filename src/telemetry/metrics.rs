@@ -40,6 +40,8 @@ pub struct Sources {
     pub config_loads: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// When the configuration in force was read.
     pub config_loaded: Box<dyn Fn() -> SystemTime + Send + Sync>,
+    /// Takeovers: this process has taken over from another one, and others were to from this one and have not.
+    pub takeovers: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
     /// Whether the process is ready for traffic.
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
 }

@@ -208,6 +208,11 @@ pub(super) const ALL: &[Reading] = &[
         let loaded = (sources.config_loaded)().duration_since(UNIX_EPOCH).unwrap_or_default();
         lines.number(&[], loaded.as_secs_f64());
     }),
+    Reading::of(names::TAKEOVERS).process(|sources, _, lines| {
+        let (done, failed) = (sources.takeovers)();
+        lines.count(&["success"], done);
+        lines.count(&["failure"], failed);
+    }),
     Reading::of(names::READY).process(|sources, _, lines| lines.count(&[], u64::from((sources.ready)()))),
     Reading::of(names::ACCESS_DROPPED).process(|sources, _, lines| {
         lines.count(&[], (sources.access_dropped)());

@@ -32,6 +32,8 @@ mod reload;
 mod repeats;
 mod rewrite;
 mod ring;
+mod service;
+mod takeover;
 mod tidy;
 mod tls;
 mod unix;

@@ -69,7 +69,7 @@ fn dependencies_point_one_way() {
     // Who may not name whom: each what stands above it, and some more.
     const TOP: &[&str] = &["config", "app", "cli"];
     const RUNNING: &[&str] = &["upstream", "telemetry", "proxy", "server", "control", "admin"];
-    let rules: [(&str, &[&[&str]]); 14] = [
+    let rules: [(&str, &[&[&str]]); 15] = [
         ("ring", &[&["fleet", "http1", "io"], RUNNING, TOP]),
         ("http1", &[&["fleet", "ring", "http2", "io"], RUNNING, TOP]),
         ("http2", &[&["fleet", "ring", "io"], RUNNING, TOP]),
@@ -80,6 +80,7 @@ fn dependencies_point_one_way() {
         ("telemetry", &[&["upstream", "proxy", "server", "control", "admin"], TOP]),
         ("proxy", &[&["server", "control", "admin"], TOP]),
         ("server", &[&["control", "admin"], TOP]),
+        ("takeover", &[&["fleet", "proxy", "control", "admin", "upstream", "telemetry"], TOP]),
         ("control", &[&["proxy", "admin"], TOP]),
         ("admin", &[&["control"], TOP]),
         ("threads", &[&["fleet", "ring", "http1", "http2", "io"], RUNNING, TOP]),

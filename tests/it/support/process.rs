@@ -5,7 +5,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::mpsc::{Receiver, sync_channel},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, sync_channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -56,33 +59,81 @@ pub struct Running {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     log: Receiver<String>,
-    _directory: Directory,
+    directory: Directory,
+    /// Processes that were started to take over.
+    heirs: Arc<Mutex<Vec<u32>>>,
 }
 
 impl Running {
     /// Starts it with this configuration and waits until it is ready.
     pub fn start(text: &str) -> Running {
+        Running::start_program(Path::new(env!("CARGO_BIN_EXE_ringway")), text)
+    }
+
+    /// The same from another file.
+    pub fn start_program(program: &Path, text: &str) -> Running {
         let directory = Directory::new();
         let file = directory.file("ringway.toml", text);
-        let mut child =
-            ringway(&["run", "-c", file.to_str().unwrap()]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new(program);
+        command.args(["run", "-c", file.to_str().unwrap()]).stdin(Stdio::null());
+        Running::start_command(command, directory)
+    }
+
+    /// The same, however it is started.
+    pub fn start_command(mut command: Command, directory: Directory) -> Running {
+        command.env_remove("RINGWAY_CONFIG").env_remove("RINGWAY_ADMIN");
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, log) = sync_channel(10_000);
+        let heirs: Arc<Mutex<Vec<u32>>> = Arc::default();
+        let found = heirs.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines() {
                 let Ok(line) = line else { return };
+                if line.contains("is started to take over") {
+                    found.lock().unwrap().push(number_after(&line, "pid="));
+                }
                 if sender.send(line).is_err() {
                     return;
                 }
             }
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut running = Running { child, address: nowhere, admin: nowhere, log, _directory: directory };
+        let mut running = Running { child, address: nowhere, admin: nowhere, log, directory, heirs };
         let bound = running.wait_for_line("bound;");
         running.address = address_after(&bound, "listeners=");
         running.admin = address_after(&bound, "admin=");
         running.wait_for_line(" ready");
         running
+    }
+
+    /// Changes the configuration on disk.
+    pub fn write_configuration(&self, text: &str) {
+        self.directory.file("ringway.toml", text);
+    }
+
+    /// The processes that were started to take over, in their order.
+    pub fn heirs(&self) -> Vec<u32> {
+        self.heirs.lock().unwrap().clone()
+    }
+
+    /// Waits until another process has taken over, and this one has ended. The number of the other.
+    pub async fn succeeded(&mut self) -> u32 {
+        let pid = number_after(&self.wait_for_line("another process has taken over"), "pid=");
+        assert_eq!(self.exit_code().await, Some(0));
+        pid
+    }
+
+    /// Ends a process that has taken over, as an operator would, and waits for that.
+    pub async fn end(&self, pid: u32) {
+        signal(pid, "TERM");
+        self.end_of(pid).await;
+    }
+
+    /// Waits for the end of such a process.
+    pub async fn end_of(&self, pid: u32) {
+        let gone = || !Path::new(&format!("/proc/{pid}/fd/0")).exists();
+        super::eventually("the process that took over ends", gone).await;
     }
 
     /// The next line of the log that contains this.
@@ -99,8 +150,7 @@ impl Running {
 
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(status.unwrap().success());
+        signal(self.child.id(), name);
     }
 
     /// Waits for its end.
@@ -127,7 +177,22 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for pid in &*self.heirs.lock().unwrap() {
+            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
     }
+}
+
+/// Sends a signal.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+fn number_after(line: &str, mark: &str) -> u32 {
+    let rest = &line[line.find(mark).unwrap_or_else(|| panic!("no {mark} in {line}")) + mark.len()..];
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().unwrap()
 }
 
 fn address_after(line: &str, mark: &str) -> SocketAddr {
