@@ -1,6 +1,6 @@
 //! The control plane: the one task that changes the fleet, and the tasks that tell it what happened.
 //!
-//! Owns the fleet and the published view. Facts go down one pipe as [`Event`]s, what people want down another as [`Wish`]es; pictures
+//! Owns the fleet and the published view. Facts go down one pipe as [`Event`]s, what people want down another as wishes; pictures
 //! come up one pipe as [`View`]s. Never touches a request.
 
 pub mod probe;
