@@ -104,6 +104,9 @@ pub const WISH_QUEUE: usize = 64;
 /// takes it a tenth of a millisecond.
 pub const CONTROL_TICK: Duration = Duration::from_millis(100);
 
+/// The part of the process's descriptors that clients can't have, as a divisor.
+pub const DESCRIPTORS_KEPT: u64 = 4;
+
 /// Events waiting for the control task.
 pub const EVENT_QUEUE: usize = 4096;
 

@@ -142,6 +142,8 @@ reasons! {
         Stale = "stale",
         /// The backend said that it has done nothing about the request (HTTP/2).
         Refused = "refused",
+        /// This machine or process is short of descriptors, ports or memory.
+        Shortage = "shortage",
         /// The connection broke before the answer's head.
         Broken = "broken",
         /// No answer's head in time.
@@ -198,7 +200,7 @@ reasons! {
         OwnerDown = "owner_down",
         /// 503: the backends have as many requests as they may have.
         Full = "full",
-        /// 503: more requests than Ringway takes at once.
+        /// 503: more requests than Ringway takes at once, or no descriptors left for another connection.
         Overload = "overload",
         /// 504: the backend is too slow.
         BackendTimeout = "backend_timeout",

@@ -9,7 +9,7 @@ mod shared;
 
 use std::time::Duration;
 
-pub use connection::{Approach, ConnectError, Connection, Protocol, connect};
+pub use connection::{Approach, ConnectError, Connection, Protocol, connect, is_local};
 pub use idle::{Care, Upstreams};
 pub use shared::Opening;
 

@@ -18,7 +18,7 @@ use crate::{
     fleet::{Address, Outcome},
     io::Stream,
     limits::PROBE_BODY_BYTES,
-    upstream::{Approach, connect},
+    upstream::{Approach, connect, is_local},
 };
 
 /// How a backend is checked.
@@ -123,15 +123,6 @@ impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Failed {
         Failed::Connect(error)
     }
-}
-
-/// Whether the error is about this side and says nothing about the other: no descriptors, no ports, no memory.
-fn is_local(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
-        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 
 /// Sends one request on a stream of its own, in the version that the pool's backends are asked in, and judges the answer.

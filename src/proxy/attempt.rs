@@ -256,13 +256,23 @@ impl Attempt<'_> {
         let MemberView { backend, addresses, .. } = self.member;
         let limit = self.plan.forward.connect_timeout;
         let limit = self.total.map_or(limit, |total| limit.min(total.saturating_duration_since(begun)));
-        let opened = Connection::open(addresses, &self.plan.approach, &backend.address, self.ends);
-        match timer.within(limit, opened).await {
+        let open = || Connection::open(addresses, &self.plan.approach, &backend.address, self.ends);
+        let mut opened = timer.within(limit, open()).await;
+        if matches!(&opened, Some(Err(error)) if error.is_local()) {
+            // Idle connections are worth less than this request.
+            self.gateway.upstreams.close_all();
+            opened = timer.within(limit, open()).await;
+        }
+        match opened {
             Some(Ok(connection)) => {
                 let now = Instant::now();
                 backend.cells(self.gateway.worker).opened.bump();
                 self.pool.cells(self.gateway.worker).connect.observe(now - begun);
                 Ok((connection, now))
+            }
+            Some(Err(error)) if error.is_local() => {
+                tracing::debug!(%error, "short of descriptors, ports or memory");
+                Err(AttemptEnd::Shortage)
             }
             Some(Err(error)) => {
                 tracing::debug!(pool = &*self.pool.name, backend = &*backend.name, %error, "connect failed");

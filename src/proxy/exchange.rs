@@ -414,6 +414,7 @@ fn refusal_for(failed: Option<AttemptEnd>) -> Refusal {
             Refusal::BackendTimeout
         }
         Some(AttemptEnd::Protocol) => Refusal::BackendProtocol,
+        Some(AttemptEnd::Shortage) => Refusal::Overload,
         Some(_) => Refusal::BackendBroken,
     }
 }

@@ -147,6 +147,7 @@ impl FailureKind {
             AttemptEnd::Answered
             | AttemptEnd::Status
             | AttemptEnd::Stale
+            | AttemptEnd::Shortage
             | AttemptEnd::Refused
             | AttemptEnd::Hedged
             | AttemptEnd::Cancelled => None,

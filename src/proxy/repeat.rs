@@ -26,6 +26,7 @@ pub fn may_repeat(end: AttemptEnd, method: Method, body_can_be_sent_again: bool)
         AttemptEnd::Stale | AttemptEnd::Broken | AttemptEnd::PerTry | AttemptEnd::Status => true,
         AttemptEnd::Answered
         | AttemptEnd::Timeout
+        | AttemptEnd::Shortage
         | AttemptEnd::Protocol
         | AttemptEnd::Truncated
         | AttemptEnd::Hedged

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::site::{Doorway, Site};
-use crate::tally::Rejected;
+use crate::{limits::DESCRIPTORS_KEPT, tally::Rejected};
 
 /// The counts of one process.
 #[derive(Debug)]
@@ -48,6 +48,22 @@ impl Admission {
         };
         admission.bound(max, max_per_address);
         admission
+    }
+
+    /// As many connections as the process has descriptors for, if that is less than is allowed: the last quarter is kept for connections to
+    /// backends, probes, the admin listener and files, which must go on when clients have taken all the rest.
+    pub(super) fn affordable(max: usize) -> usize {
+        let Ok((limit, _)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else { return max };
+        let most = usize::try_from(limit - limit / DESCRIPTORS_KEPT).unwrap_or(usize::MAX);
+        if most < max {
+            tracing::info!(
+                descriptors = limit,
+                max_connections = max,
+                bound = most,
+                "fewer connections than configured: the limit of open files is too low"
+            );
+        }
+        most.min(max)
     }
 
     /// Other bounds from now on. Connections that are open stay, and those that came while there was no bound for an address do not

@@ -158,7 +158,8 @@ impl Front {
     pub fn take_in(&self, prepared: Prepared) -> Changed {
         let Prepared { places, client } = prepared;
         let (mut changed, before) = (Changed::default(), self.sites());
-        self.admission.bound(client.max_connections, client.max_connections_per_address);
+        self.admission
+            .bound(Admission::affordable(client.max_connections), client.max_connections_per_address);
         for (site, doorway) in &places {
             let (old, name) = (site.doorway(), doorway.policy.name.clone());
             if !before.iter().any(|present| Arc::ptr_eq(present, site)) {

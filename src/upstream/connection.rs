@@ -19,6 +19,22 @@ use crate::{
 #[error("{0}")]
 pub struct ConnectError(#[from] io::Error);
 
+impl ConnectError {
+    /// Whether it says nothing about the backend.
+    pub fn is_local(&self) -> bool {
+        is_local(&self.0)
+    }
+}
+
+/// Whether an error is about this side and says nothing about the other: no descriptors, no ports, no memory.
+pub fn is_local(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+        || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
+}
+
 /// Which version of HTTP backends are asked in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
@@ -146,7 +162,7 @@ impl Connection {
         configured: &Address,
         ends: Option<Ends>,
     ) -> Result<Connection, ConnectError> {
-        let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address");
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
         for address in addresses {
             match connect(address, approach, configured, ends).await {
                 Ok(stream) => return Ok(Connection::new(stream, address.clone(), Instant::now())),
