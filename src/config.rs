@@ -69,6 +69,8 @@ pub struct PoolConfig {
     pub load: LoadPolicy,
     /// How long a backend takes to get its keys.
     pub ramp: Duration,
+    /// The share of hits with which a ramp goes on, where it goes by hits.
+    pub ramp_hits: f64,
     /// A reload that leaves fewer backends with a weight is refused.
     pub min_backends: usize,
     /// The share of keys that may move in a minute. 0: no bound.

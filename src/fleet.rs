@@ -291,7 +291,7 @@ fn changed(
     now: Moment,
 ) -> Option<Change> {
     let to = member.standing();
-    member.settle(from, plan.ramp, now);
+    member.settle(from, plan, now);
     let (backend, reason) = (member.backend.clone(), member.reason.clone());
     (to != from).then(|| Change { pool: pool.name.clone(), backend, from, to, reason })
 }
@@ -508,6 +508,52 @@ mod tests {
         assert!(after.pools[0].turn.is_some(), "keys move one after the other");
         scene.wait(30);
         assert!(scene.fleet.view().pools[0].turn.is_none());
+    }
+
+    #[test]
+    fn a_ramp_by_hits_goes_on_with_hits_and_ends_with_its_time() {
+        let mut plan = plan(&["a", "b"]);
+        (plan.ramp, plan.ramp_hits) = (Duration::from_secs(3600), 0.8);
+        let mut scene = Scene::serving(plan);
+        scene.strike(0);
+        scene.wait(10);
+        scene.apply(0, Fact::TrialPassed);
+        let backend = scene.fleet.pools[0].members[0].backend.clone();
+        let share = |scene: &Scene| {
+            let ramp = scene.fleet.pools[0].members[0].ramp?;
+            Some(ramp.progress(scene.now().instant))
+        };
+        assert_eq!(share(&scene), Some(0.05));
+        backend.cells(0).misses.add(100);
+        scene.wait(1);
+        assert_eq!(share(&scene), Some(0.05), "it is cold");
+        backend.cells(0).hits.add(15);
+        backend.cells(0).misses.add(5);
+        scene.wait(1);
+        assert_eq!(share(&scene), Some(0.05));
+        for step in 2..20 {
+            backend.cells(0).hits.add(20);
+            scene.wait(1);
+            assert!((share(&scene).unwrap() - 0.05 * f64::from(step)).abs() < 1e-9);
+        }
+        scene.wait(3600);
+        assert_eq!(share(&scene), None, "its time is over");
+    }
+
+    #[test]
+    fn a_ramp_goes_on_through_a_change_that_is_not_about_it() {
+        let mut first = plan(&["a", "b"]);
+        first.ramp = Duration::from_secs(100);
+        let mut scene = Scene::serving(first.clone());
+        let now = scene.now();
+        scene.fleet.obey("p", "a", Order::Weight("0.5".parse().unwrap()), now).unwrap();
+        scene.wait(50);
+        first.members[1].address = "127.0.0.1:2".parse().unwrap();
+        let prepared = scene.fleet.prepare(vec![first]).unwrap();
+        let now = scene.now();
+        scene.fleet.adopt(prepared, now);
+        let turn = scene.fleet.view().pools[0].turn.clone().unwrap();
+        assert!((turn.ramp.progress(now.instant) - 0.5).abs() < 1e-9);
     }
 
     #[test]

@@ -343,6 +343,10 @@ pub struct BackendCells {
     pub latency_nanos: Tally,
     /// How many answers that was.
     pub latency_count: Tally,
+    /// Answers that said that they were hits, counted while that decides about the backend's ramp.
+    pub hits: Tally,
+    /// And those that said that they were none.
+    pub misses: Tally,
     /// Connections opened.
     pub opened: Tally,
     /// Requests on a connection that had served one before.

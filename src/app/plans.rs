@@ -58,6 +58,7 @@ pub(super) fn fleet_plans(config: &Config) -> Vec<fleet::PoolPlan> {
         passive: pool.passive.clone(),
         load: pool.load.clone(),
         ramp: pool.ramp,
+        ramp_hits: if pool.forward.warmth_header.is_some() { pool.ramp_hits } else { 0.0 },
         reached: reached(pool).into(),
         min_backends: pool.min_backends,
         max_moved_per_minute: pool.max_moved_per_minute,

@@ -149,7 +149,7 @@ impl Fleet {
                 Order::None | Order::Weight(_) => "an operator gave it a weight".into(),
             };
         }
-        member.settle(before, state.plan.ramp, now);
+        member.settle(before, &state.plan, now);
         let old = std::mem::replace(&mut state.ring, ring);
         state.turn_from(&old, now, &mut report);
         Ok(report)
@@ -173,14 +173,12 @@ impl Fleet {
         report: &mut Reconfigured,
     ) -> PoolState {
         let joins = before.is_some();
-        let (pool, old_ring, old_plan, old_members) = match before {
-            Some(PoolState { pool, ring, plan, members, .. }) => (pool, Some(ring), Some(plan), members),
-            None => (
-                Arc::new(Pool::new(self.next_pool_id(), plan.name.clone(), self.workers)),
-                None,
-                None,
-                vec![],
-            ),
+        let (pool, old_ring, old_turn, old_members) = match before {
+            Some(PoolState { pool, ring, turn, members, .. }) => (pool, Some(ring), turn, members),
+            None => {
+                let pool = Pool::new(self.next_pool_id(), plan.name.clone(), self.workers);
+                (Arc::new(pool), None, None, vec![])
+            }
         };
         let mut old: HashMap<Arc<str>, MemberState> =
             old_members.into_iter().map(|member| (member.backend.name.clone(), member)).collect();
@@ -199,7 +197,7 @@ impl Fleet {
                     if member.configured != policy.weight {
                         report.changed.push(name);
                     }
-                    member.keep(policy, &plan, old_plan.as_ref(), now);
+                    member.keep(policy, &plan, now);
                     members.push(member);
                 }
                 known => {
@@ -224,7 +222,9 @@ impl Fleet {
             Some(old) if is_same_ring => old.clone(),
             _ => Arc::new(ring),
         };
-        let mut state = PoolState { pool, ring, turn: None, plan, members };
+        // A ring that stays goes on taking the place of the one before it.
+        let turn = old_turn.filter(|_| is_same_ring);
+        let mut state = PoolState { pool, ring, turn, plan, members };
         if let Some(old) = old_ring.filter(|_| !is_same_ring) {
             state.turn_from(&old, now, report);
         }
@@ -234,7 +234,7 @@ impl Fleet {
 
 impl MemberState {
     /// It stays; what is asked of it may be new.
-    fn keep(&mut self, policy: &MemberPolicy, plan: &PoolPlan, old: Option<&PoolPlan>, now: Moment) {
+    fn keep(&mut self, policy: &MemberPolicy, plan: &PoolPlan, now: Moment) {
         let before = self.standing();
         self.configured = policy.weight;
         if !plan.load.adaptive {
@@ -250,7 +250,7 @@ impl MemberState {
         if self.standing() != before {
             self.reason = "the configuration changed".into();
         }
-        self.settle(before, old.map_or(plan.ramp, |_| plan.ramp), now);
+        self.settle(before, plan, now);
     }
 }
 
@@ -276,7 +276,7 @@ impl PoolState {
         if let Ok(before) = before
             && before.node_count() > 0
         {
-            let ramp = Ramp { began: now.instant, length: within };
+            let ramp = Ramp { began: now.instant, length: within, steered: None };
             self.turn = Some(Turn { before: Arc::new(before), ramp });
         }
     }

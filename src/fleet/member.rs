@@ -13,6 +13,11 @@ use super::{
 };
 use crate::{endpoint::Endpoint, ring::Weight};
 
+/// The share of its keys that a backend begins a ramp by hits with, and gets further with each step.
+const WARMTH_STEP: f64 = 0.05;
+/// Answers that a step is decided by.
+const WARMTH_ANSWERS: u64 = 20;
+
 /// Ejections are doubled so often at most.
 const MAX_PENALTY: u32 = 24;
 
@@ -42,6 +47,8 @@ pub(super) struct MemberState {
     is_first_time: bool,
     window: Window,
     pub(super) limiter: Option<Limiter>,
+    /// Hits and misses that have been counted towards the ramp.
+    warmth: (u64, u64),
     pub(super) since: SystemTime,
     pub(super) reason: Arc<str>,
 }
@@ -82,6 +89,7 @@ impl MemberState {
             is_first_time: !joins,
             window: Window::new(),
             limiter: None,
+            warmth: (0, 0),
             since: now.wall,
             reason,
         }
@@ -222,11 +230,34 @@ impl MemberState {
         if ends {
             self.ramp = None;
         }
-        ends
+        ends || self.steer(plan.ramp_hits)
+    }
+
+    /// Lets a ramp that goes by hits go on. Whether it did.
+    fn steer(&mut self, wanted: f64) -> bool {
+        let so_far = self.warmth_so_far();
+        let Some(Ramp { steered: Some(share), .. }) = &mut self.ramp else { return false };
+        let (hits, misses) = (so_far.0 - self.warmth.0, so_far.1 - self.warmth.1);
+        if hits + misses < WARMTH_ANSWERS {
+            return false;
+        }
+        self.warmth = so_far;
+        if (hits as f64) < wanted * (hits + misses) as f64 {
+            return false;
+        }
+        *share += WARMTH_STEP;
+        if *share >= 1.0 {
+            self.ramp = None;
+        }
+        true
+    }
+
+    fn warmth_so_far(&self) -> (u64, u64) {
+        (self.backend.sum(|cells| cells.hits.get()), self.backend.sum(|cells| cells.misses.get()))
     }
 
     /// Called after every change: what follows from having stood as `before` and standing as now.
-    pub(super) fn settle(&mut self, before: Standing, ramp: Duration, now: Moment) {
+    pub(super) fn settle(&mut self, before: Standing, plan: &PoolPlan, now: Moment) {
         let is = self.standing();
         if is == before {
             return;
@@ -240,8 +271,10 @@ impl MemberState {
         self.calm_since = Some(now.instant);
         self.backend.load.forget_strikes();
         // A weight that is given back moves keys by the ring's own ramp.
-        if !self.is_first_time && before != Standing::Drained && !ramp.is_zero() {
-            self.ramp = Some(Ramp { began: now.instant, length: ramp });
+        if !self.is_first_time && before != Standing::Drained && !plan.ramp.is_zero() {
+            let steered = (plan.ramp_hits > 0.0).then_some(WARMTH_STEP);
+            self.ramp = Some(Ramp { began: now.instant, length: plan.ramp, steered });
+            self.warmth = self.warmth_so_far();
         }
         self.is_first_time = false;
     }

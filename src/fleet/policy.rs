@@ -113,6 +113,8 @@ pub struct PoolPlan {
     pub load: LoadPolicy,
     /// How long a backend that is new, comes back or has another weight takes to get its keys. 0: it gets them at once.
     pub ramp: Duration,
+    /// The share of hits among a returning backend's answers with which its ramp goes on, above 0. 0: it goes by time alone.
+    pub ramp_hits: f64,
     /// How its backends are reached, in words that differ where that differs: connections of another kind are not used again.
     pub reached: Arc<str>,
     /// A change of the configuration that leaves fewer backends with a weight is refused.
@@ -132,6 +134,7 @@ impl PoolPlan {
             passive: PassivePolicy::default(),
             load: LoadPolicy::default(),
             ramp: Duration::ZERO,
+            ramp_hits: 0.0,
             reached: "".into(),
             min_backends: 0,
             max_moved_per_minute: 0.0,

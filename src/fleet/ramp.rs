@@ -17,6 +17,8 @@ pub struct Ramp {
     pub began: Instant,
     /// How long it takes.
     pub length: Duration,
+    /// The share of the keys that has moved, where that goes by how warm the backend is. It takes `length` at the longest.
+    pub steered: Option<f64>,
 }
 
 impl Ramp {
@@ -27,8 +29,11 @@ impl Ramp {
 
     /// The share of the keys that has moved by `now`, from 0 to 1.
     pub fn progress(&self, now: Instant) -> f64 {
-        if self.length.is_zero() {
+        if self.is_over(now) {
             return 1.0;
+        }
+        if let Some(steered) = self.steered {
+            return steered;
         }
         (now.saturating_duration_since(self.began).as_secs_f64() / self.length.as_secs_f64()).min(1.0)
     }
@@ -65,7 +70,7 @@ mod tests {
     #[test]
     fn keys_move_evenly_and_each_once() {
         let began = Instant::now();
-        let ramp = Ramp { began, length: Duration::from_secs(10) };
+        let ramp = Ramp { began, length: Duration::from_secs(10), steered: None };
         let mut moves = [0_u32; 1000];
         let mut was = [false; 1000];
         for tenth in 0..=100 {

@@ -306,7 +306,14 @@ impl Attempt<'_> {
             upgrade: self.forwarding.upgrade,
             onward: self.onward,
             changes: self.changes,
+            warmth: self.warmth(),
         }
+    }
+
+    fn warmth(&self) -> Option<(&str, &BackendCells)> {
+        let header = self.plan.forward.warmth_header.as_deref()?;
+        self.member.ramp.as_ref()?;
+        Some((header, self.member.backend.cells(self.gateway.worker)))
     }
 
     /// Lets both halves run until one of them, or the clock, ends the attempt. They begin where the short way ended.

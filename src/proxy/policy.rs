@@ -297,6 +297,8 @@ pub struct ForwardPolicy {
     pub failures: Failures,
     /// Each backend has a bound that follows its latency.
     pub adaptive: bool,
+    /// The header in which answers say whether they were hits, if ramps go by that. In lower case.
+    pub warmth_header: Option<String>,
 }
 
 impl ForwardPolicy {

@@ -26,6 +26,16 @@ pub(super) fn check(pool: &Pool, findings: &mut Findings) {
         let draft = Draft::new(Code::NoEffect, load.when_full.at.clone(), message);
         findings.push(draft.help("set `max_in_flight` or `adaptive`, or remove the key"));
     }
+    let moving = &pool.moving;
+    if let Some(at) =
+        moving.ramp_header.at.clone().filter(|_| moving.ramp_header.value.is_some() && moving.ramp.is_zero())
+    {
+        let message = format!("`{path}.ramp_header` is set, but there is no ramp");
+        findings.push(
+            Draft::new(Code::NoEffect, at, message)
+                .help("set `ramp` to the longest time that it may take, or remove the key"),
+        );
+    }
     if pool.backends_sound && least.sound && least.value > pool.backends.len() {
         let count = pool.backends.len();
         let message = format!("`{path}.min_backends` is {}, and the pool has {count} backends", least.value);

@@ -69,6 +69,7 @@ pub(super) fn mean(pool: Pool, findings: &mut Findings) -> PoolConfig {
         passive: pool.passive.policy,
         load: pool.load.policy,
         ramp: pool.moving.ramp,
+        ramp_hits: pool.moving.ramp_hits,
         min_backends: pool.moving.min_backends.value,
         max_moved_per_minute: pool.moving.max_moved_per_minute,
         probe: probe(&path, pool.health, findings),

@@ -8,8 +8,9 @@ use crate::{
     config::{
         kind::{
             Choice, Flag, Integer, Share,
-            list::{List, Status},
+            list::{HeaderName, List, Status},
             measure::{Decimal, Time},
+            text,
         },
         section::{Located, Section},
     },
@@ -22,6 +23,8 @@ use crate::{
 pub(in crate::config) struct Moving {
     pub(in crate::config) affinity: Affinity,
     pub(in crate::config) ramp: Duration,
+    pub(in crate::config) ramp_header: Located<Option<String>>,
+    pub(in crate::config) ramp_hits: f64,
     pub(in crate::config) on_move: OnMove,
     pub(in crate::config) move_spread: Duration,
     pub(in crate::config) min_backends: Located<usize>,
@@ -54,6 +57,12 @@ pub(super) fn moving(section: &mut Section<'_>) -> Moving {
     let doc = "How long a backend that is new, comes back or has another weight takes to get its keys, one after the other, each moving \
                once; 0 gives it all of them at once.";
     let ramp = section.key("ramp", Time::any(), Duration::ZERO, doc).value;
+    let doc = "A header in which backends say whether an answer was a hit, as `X-Cache: HIT` does: a returning backend then gets further keys \
+               when its answers are hits again, and `ramp` is the longest that this takes; empty to go by time alone.";
+    let kind = text::OrEmpty(HeaderName { own: &[] });
+    let ramp_header = section.key("ramp_header", kind, None, doc);
+    let doc = "The share of hits with which it gets further keys.";
+    let ramp_hits = section.key("ramp_hits", Share, 0.8, doc).value;
     let doc = "What becomes of connections that have changed their protocol when their key gets another owner: they stay where they are, \
                or are closed, so that their clients come back to the new one.";
     let on_move = section.key("on_move", Choice(&[OnMove::Keep, OnMove::Close]), OnMove::Keep, doc).value;
@@ -64,7 +73,16 @@ pub(super) fn moving(section: &mut Section<'_>) -> Moving {
     let doc = "The share of the pool's keys that a reload or an operator may move in a minute: a larger change takes longer; 0 means no \
                bound.";
     let max_moved_per_minute = section.key("max_moved_per_minute", Share, 0.0, doc).value;
-    Moving { affinity, ramp, on_move, move_spread, min_backends, max_moved_per_minute }
+    Moving {
+        affinity,
+        ramp,
+        ramp_header,
+        ramp_hits,
+        on_move,
+        move_spread,
+        min_backends,
+        max_moved_per_minute,
+    }
 }
 
 pub(super) fn load(section: &mut Section<'_>) -> Load {

@@ -226,6 +226,7 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
             queue_timeout: load.queue_timeout,
             failures: passive.failures.clone(),
             adaptive: load.policy.adaptive,
+            warmth_header: moving.ramp_header.value.as_deref().map(str::to_ascii_lowercase),
         },
         moving,
         load,
