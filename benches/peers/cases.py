@@ -93,6 +93,8 @@ CASES = {case.name: case for case in (
     small("backends-1000", 64, "GET, 100-byte answers, 1000 backends, 64 connections", backends=1000, pool=8192),
     small("scrape", 64, "GET, 100-byte answers, 1000 backends, with /metrics fetched once a second and without",
           backends=1000, pool=8192, only=("ringway", "ringway-scraped")),
+    small("failover", 64, "GET, 100-byte answers, with and without passive health, load bounds and repeats",
+          only=("ringway", "ringway-plain")),
     small("open-30", 64, "GET, 100-byte answers, at 30 % of the slowest one's capacity", kind="open", wrk=False,
           share=0.3, rounds=3),
     small("open-60", 64, "GET, 100-byte answers, at 60 % of the slowest one's capacity", kind="open", wrk=False,

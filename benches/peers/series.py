@@ -205,7 +205,8 @@ def lines(path):
 
 def program(name):
     """Which program a peer is: the same with other settings, or with something beside it."""
-    return {"nginx-buffers": "nginx", "haproxy-splice": "haproxy", "ringway-scraped": "ringway"}.get(name, name)
+    return {"nginx-buffers": "nginx", "haproxy-splice": "haproxy", "ringway-scraped": "ringway",
+            "ringway-plain": "ringway"}.get(name, name)
 
 
 def rotated(items, by):

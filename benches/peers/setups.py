@@ -12,7 +12,8 @@ CONFIG = Path(__file__).resolve().parent / "config"
 HEADERS = 30
 
 TEMPLATES = {"ringway": "ringway.toml", "nginx": "nginx.conf", "haproxy": "haproxy.cfg", "envoy": "envoy.yaml",
-             "nginx-buffers": "nginx.conf", "haproxy-splice": "haproxy.cfg", "ringway-scraped": "ringway.toml"}
+             "nginx-buffers": "nginx.conf", "haproxy-splice": "haproxy.cfg", "ringway-scraped": "ringway.toml",
+             "ringway-plain": "ringway.toml"}
 
 # How each template writes one backend; {n} counts from 1. HAProxy's `check` is put in where a case asks for it.
 BACKEND = {
@@ -48,6 +49,21 @@ TLS = {
 CERTIFICATE = {"nginx.conf": "ssl_certificate {file};\nssl_certificate_key {file};\nssl_protocols TLSv1.2 TLSv1.3;"}
 
 SPLICE = {"haproxy-splice": "option splice-response\noption splice-request"}
+# Ringway with nothing that watches requests, bounds loads or repeats: what all of that costs together.
+PLAIN = {"ringway-plain": """
+[pools.pool.load]
+factor = 0
+
+[pools.pool.passive]
+consecutive = 0
+share = 0.0
+counts = []
+flaps = 0
+
+[pools.pool.repeats]
+budget = 0.0
+backoff = "0s"
+"""}
 BUFFERS = {"nginx-buffers": "proxy_buffer_size 16k; proxy_buffers 32 16k;"}
 
 
@@ -74,7 +90,7 @@ def configure(name, case, folder, backends, port, admin):
                 CHECKS=CHECKS.get(template, "") if case.dead else "",
                 TLS=TLS[template].format(file=certificate(folder)) if case.tls else "",
                 CERTIFICATE=CERTIFICATE.get(template, "").format(file=certificate(folder)) if case.tls else "",
-                SPLICE=SPLICE.get(name, ""), BUFFERS=f"{BUFFERS.get(name, '')} {bounded}".strip())
+                PLAIN=PLAIN.get(name, ""), SPLICE=SPLICE.get(name, ""), BUFFERS=f"{BUFFERS.get(name, '')} {bounded}".strip())
     return {
         "nginx.conf": ["-p", str(folder), "-c", str(path)],
         "haproxy.cfg": ["-db", "-f", str(path)],

@@ -5,6 +5,7 @@
 use std::{
     net::IpAddr,
     rc::Rc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use super::{
     head::Forwarding,
     hedge::hedge,
     key::{Facts, Fields, OnMissingKey},
-    onward::{Onward, Repeats},
+    onward::{Onward, Repeats, poll_gone},
     policy::HostHeader,
     record::{Ended, Noted, Record, Routed},
     refuse::{redirect, refuse},
@@ -272,7 +273,11 @@ async fn attempts(
         };
         let (member, slot) = match chosen {
             Ok((member, slot)) => (member, Some(slot)),
-            Err(nobody) => {
+            Err(None) => {
+                record.ended = Ended::Cancelled;
+                return After::Close;
+            }
+            Err(Some(nobody)) => {
                 let once_more = if repeats.policy.backoff.is_some() { candidates.once_more() } else { None };
                 let Some((member, tried)) = once_more else {
                     let refusal = failed.map_or(nobody, |end| refusal_for(Some(end)));
@@ -375,23 +380,32 @@ async fn attempts(
     }
 }
 
-/// The next backend that the request can go to, waiting for a place where the pool says so.
+/// The next backend that the request can go to, waiting for a place where the pool says so; or the refusal. Neither: the client has gone.
 async fn choose<'v>(
     candidates: &mut Candidates<'v>,
     pool: &'v PoolView,
     plan: &PoolPlan,
     client: &mut ClientEnd,
     gateway: &Gateway,
-) -> Result<(MemberIndex, Slot<'v>), Refusal> {
+) -> Result<(MemberIndex, Slot<'v>), Option<Refusal>> {
     match candidates.next_backend() {
         Next::Try(member, slot) => Ok((member, slot)),
-        Next::Nobody => Err(candidates.refusal()),
+        Next::Nobody => Err(Some(candidates.refusal())),
         Next::Wait(member) => {
             let backend = &pool.member(member).backend;
-            let room = Box::pin(Room::at(backend, gateway.random() as u64, plan.forward.queue));
-            let slot = client.timer.within(plan.forward.queue_timeout, room).await.flatten();
+            let mut room = Box::pin(Room::at(backend, gateway.random() as u64, plan.forward.queue));
+            let due = Instant::now() + plan.forward.queue_timeout;
             candidates.waited_for(member);
-            slot.map(|slot| (member, slot)).ok_or(Refusal::Full)
+            let slot = std::future::poll_fn(|cx| {
+                if let Poll::Ready(slot) = room.as_mut().poll(cx) {
+                    return Poll::Ready(slot.ok_or(Some(Refusal::Full)));
+                }
+                if poll_gone(client, &gateway.buffers, cx).is_ready() {
+                    return Poll::Ready(Err(None));
+                }
+                client.timer.poll(cx, due).map(|()| Err(Some(Refusal::Full)))
+            });
+            slot.await.map(|slot| (member, slot))
         }
     }
 }

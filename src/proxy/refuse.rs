@@ -2,7 +2,7 @@
 //!
 //! Owns their form (RFC 9110 section 15.5 and following): the status, what to do, which request it was, and nothing about the inside.
 
-use std::time::SystemTime;
+use std::{io::Write, time::SystemTime};
 
 use super::{
     exchange::{After, ClientEnd},
@@ -122,49 +122,61 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
         let message = format!("{phrase}: {remedy} (request {id})");
         return write_grpc(out, grpc_status(refusal), &message, &id);
     }
-    let body = format!("{status} {phrase}: {remedy}\nrequest {id}\n");
+    // Nothing is allocated, because refusals must cost least when there are most of them.
+    let mut digits = [itoa::Buffer::new(), itoa::Buffer::new()];
+    let [status_digits, length_digits] = &mut digits;
+    let code = status_digits.format(status);
+    let body = [code, " ", phrase, ": ", remedy, "\nrequest ", &id, "\n"];
+    let length = body.iter().map(|part| part.len()).sum::<usize>();
     // RFC 9110 section 6.6.1: whoever makes an answer dates it.
-    let date = httpdate::HttpDate::from(SystemTime::now()).to_string();
-    let length = body.len().to_string();
-    let mut fields = vec![
-        ("date", &*date),
+    let date = httpdate::HttpDate::from(SystemTime::now());
+    let mut date_text = [0_u8; 29];
+    let mut rest = &mut date_text[..];
+    write!(rest, "{date}").expect("a date of HTTP has 29 bytes");
+    let retry =
+        matches!(refusal, Refusal::NoBackend | Refusal::OwnerDown | Refusal::Full | Refusal::Overload);
+    let connection = match (asked.version, asked.keep_alive) {
+        (Version::Http2, _) | (Version::Http11, true) => None,
+        (_, false) => Some(("connection", "close")),
+        (Version::Http10, true) => Some(("connection", "keep-alive")),
+    };
+    let fields = [
+        ("date", std::str::from_utf8(&date_text).unwrap_or_default()),
         ("content-type", "text/plain; charset=utf-8"),
-        ("content-length", &length),
+        ("content-length", length_digits.format(length)),
         ("cache-control", "no-store"),
         ("x-request-id", &id),
     ];
-    match refusal {
-        Refusal::NoBackend | Refusal::OwnerDown | Refusal::Full | Refusal::Overload => {
-            fields.push(("retry-after", "1"));
-        }
-        Refusal::Method => fields.push(("allow", "GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH")),
-        _ => {}
-    }
-    fields.extend(further);
-    match (asked.version, asked.keep_alive) {
-        (Version::Http2, _) | (Version::Http11, true) => {}
-        (_, false) => fields.push(("connection", "close")),
-        (Version::Http10, true) => fields.push(("connection", "keep-alive")),
-    }
-    let body = if asked.head_only { "" } else { &body };
+    let fields = fields
+        .into_iter()
+        .chain(retry.then_some(("retry-after", "1")))
+        .chain(
+            (refusal == Refusal::Method).then_some(("allow", "GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH")),
+        )
+        .chain(further.iter().copied())
+        .chain(connection);
     if asked.version == Version::Http2 {
         let start = http2::begin_headers(out);
         http2::write_status(out, status);
         for (name, value) in fields {
             http2::write_field(out, name.as_bytes(), value.as_bytes());
         }
-        http2::finish_headers(out, start, body.is_empty());
-        if !body.is_empty() {
-            http2::write_data(out, body.len(), true);
+        http2::finish_headers(out, start, asked.head_only);
+        if !asked.head_only {
+            http2::write_data(out, length, true);
         }
     } else {
-        out.extend_from_slice(format!("HTTP/1.1 {status} {phrase}\r\n").as_bytes());
-        for (name, value) in fields {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        }
-        out.extend_from_slice(b"\r\n");
+        put(out, &["HTTP/1.1 ", code, " ", phrase, "\r\n"]);
+        fields.for_each(|(name, value)| put(out, &[name, ": ", value, "\r\n"]));
+        put(out, &["\r\n"]);
     }
-    out.extend_from_slice(body.as_bytes());
+    if !asked.head_only {
+        put(out, &body);
+    }
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&str]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
 }
 
 /// Whether a client speaks gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
