@@ -31,6 +31,8 @@ class Backend:
         settings = {"name": self.name, "addresses": [[self.address, self.port]],
                     "journal": str(self.journal), "control": str(self.control)}
         self.tag, self.command = tag, [*self.network.far_prefix, sys.executable, "-B", PROGRAM, json.dumps(settings)]
+        # How the configuration names it, if not by its address, and its share there.
+        self.host, self.weight = None, 1
         self.process = None
         self.launch()
 

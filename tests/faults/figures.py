@@ -33,14 +33,21 @@ def read_records(paths):
 
 
 class Figures:
-    """What came of a load."""
+    """What came of a load; or of several, one after the other, which are its `parts` then."""
 
-    def __init__(self, records, owners, backends):
-        self.records, self.owners = [record for record in records if record.kind != "left"], owners
+    def __init__(self, records, owners, backends, parts=()):
+        self.records, self.owners, self.parts = [record for record in records if record.kind != "left"], owners, parts
         self.left = len(records) - len(self.records)
         self.kinds = Counter((record.method, record.kind) for record in self.records)
         counts, self.faults = deliveries(backends)
+        heard = {ident for by_id in counts.values() for ident in by_id}
+        self.unheard = [record.ident for record in self.records if record.kind == "2xx" and record.ident not in heard]
         self.twice = [ident for method, by_id in counts.items() if method != "GET" for ident, count in by_id.items() if count > 1]
+
+    @classmethod
+    def together(cls, parts, backends):
+        """Several as one."""
+        return cls([record for part in parts for record in part.records], parts[0].owners, backends, parts)
 
     def drop_refused_after(self, when):
         """Forgets connections that were refused after the proxy had been told to end."""
@@ -77,6 +84,8 @@ class Figures:
 
     def gap(self):
         """The longest time without a success for the keys of any one owner, in seconds, and that owner."""
+        if self.parts:
+            return max(part.gap() for part in self.parts)
         longest, last = (0.0, "-"), {}
         begin = self.records[0].begun if self.records else 0.0
         for record in self.records:

@@ -19,6 +19,8 @@ from proxy import Metrics
 
 START_SECONDS = 20
 UNKNOWN = re.compile(r"unknown key `([^`]+)`")
+TOKEN = "bench-token-of-the-fault-bench"
+AUTHORIZATION = {"authorization": f"Bearer {TOKEN}"}
 TICKS = os.sysconf("SC_CLK_TCK")
 # Quick, and still patient enough for a machine that others use too.
 HEALTH = 'kind = "http"\npath = "/health"\ninterval = "500ms"\nchanging_interval = "100ms"\ntimeout = "500ms"\nrise = 2\nfall = 2'
@@ -33,11 +35,13 @@ class NotBuilt(Exception):
 class Subject:
     """A running Ringway with one pool."""
 
-    def __init__(self, stage, backends, health=HEALTH, top="", keys="", tables=None, prefix=(), limits=()):
+    def __init__(self, stage, backends, health=HEALTH, top="", keys="", tables=None, prefix=(), limits=(), has_token=False):
         self.stage, self.processes, self.network = stage, stage.processes, stage.network
         self.backends, self.health, self.top, self.keys, self.tables = backends, health, top, keys, tables or {}
         self.address, (self.port, self.admin_port) = self.network.proxy_address, free_ports(2)
         self.config = stage.folder / "ringway.toml"
+        self.token_file, self.has_token = stage.folder / "token", has_token
+        self.token_file.write_text(TOKEN)
         if "passive" not in self.tables and self.knows("passive", PASSIVE):
             self.tables = {**self.tables, "passive": PASSIVE}
         self.write(self.text())
@@ -53,11 +57,12 @@ class Subject:
     def text(self, backends=None, keys=None, tables=None):
         """The configuration as text."""
         def address(backend):
-            return f"{getattr(backend, 'host', backend.address)}:{backend.port}"
+            return f"{backend.host or backend.address}:{backend.port}"
 
-        rows = [f'    {{ name = "{backend.name}", address = "{address(backend)}" }},' for backend in backends or self.backends]
+        rows = [f'    {{ name = "{backend.name}", address = "{address(backend)}", weight = {backend.weight} }},'
+                for backend in backends or self.backends]
         parts = [f'[[listeners]]\naddress = "{self.address}:{self.port}"', f'[admin]\naddress = "{self.address}:{self.admin_port}"',
-                 self.top, '[pools.cache]\nkey = ["header:x-user-id"]', self.keys if keys is None else keys,
+                 f'token_file = "{self.token_file}"' if self.has_token else "", self.top, '[pools.cache]\nkey = ["header:x-user-id"]', self.keys if keys is None else keys,
                  "backends = [", *rows, "]", "[pools.cache.health]", self.health]
         for name, text in (self.tables if tables is None else tables).items():
             parts += [f"[pools.cache.{name}]", text]
@@ -87,7 +92,7 @@ class Subject:
         connection = http.client.HTTPConnection(self.address, self.admin_port)
         connection.sock = self.network.connect(self.address, self.admin_port)
         try:
-            connection.request(method, path)
+            connection.request(method, path, headers=AUTHORIZATION)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except http.client.HTTPException as error:
@@ -120,7 +125,7 @@ class Subject:
         connection.sock = self.network.connect(self.address, self.admin_port)
         found = {}
         for key in keys:
-            connection.request("GET", f"/api/lookup?pool=cache&key={key}")
+            connection.request("GET", f"/api/lookup?pool=cache&key={key}", headers=AUTHORIZATION)
             found[key] = json.loads(connection.getresponse().read())["owners"][0]["backend"]
         connection.close()
         return found
@@ -175,8 +180,7 @@ class Subject:
         wanted, found = os.fsencode(self.config), []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
-                words = path.read_bytes().split(b"\0")
-                if wanted in words and b"ringway" in os.path.basename(words[0]):
+                if wanted in path.read_bytes().split(b"\0"):
                     found.append(int(path.parent.name))
         return found
 

@@ -1,11 +1,14 @@
 """Changes of the proxy, and of the world around it, while requests go on."""
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 
 from backends import Backend
+from figures import Figures
 from ground import Failed, wait_until
 from network import Impossible
 from processes import free_ports, tool
@@ -13,6 +16,7 @@ from stage import fault
 from subject import NotBuilt
 
 RELOAD_SECONDS = 0.2
+LOCATED = re.compile(r"ringway\.toml:\d+:\d+")
 HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
 
@@ -39,6 +43,7 @@ def reload(stage):
         due = time.monotonic() + RELOAD_SECONDS
         # Five rounds with the fifth backend, five without it; something small changes each time.
         with_fifth = count // 5 % 2
+        backends[4].weight = 0.5 + count % 2
         proxy.write(proxy.text(backends=backends[:4 + with_fifth], keys=f"attempts = {3 + count % 2}\nmax_body_bytes = {10**9 + count}"))
         hang_up(proxy)
         count += 1
@@ -58,50 +63,111 @@ def reload(stage):
 @fault("reload-broken", "SIGHUP with a broken file, and with a good one after it")
 def reload_broken(stage):
     backends = stage.backends(4)
-    proxy = stage.proxy(backends)
+    proxy = stage.proxy(backends, has_token=True)
     load = stage.load()
     hang_up(proxy)
     for text in ("[[listeners", proxy.text() + "\nno_such_key = 1\n", proxy.text(keys="attempts = 0"), ""):
         proxy.write(text)
         hang_up(proxy, "failure")
         load.more(200)
-    command = [stage.ringway, "reload", "--admin", f"{proxy.address}:{proxy.admin_port}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    stage.expect(done.returncode != 0, f"ringway reload says so: exit {done.returncode}, {(done.stdout + done.stderr).strip()[:120]!r}")
-    located = re.search(r"ringway\.toml:\d+:\d+", proxy.log())
+    proxy.write(proxy.text(keys="attempts = 0"))
+    code, said = reload_command(proxy)
+    stage.expect(code != 0 and LOCATED.search(said), f"ringway reload: exit {code}, {said[:150]!r}")
+    located = LOCATED.search(proxy.log())
     stage.expect(located, f"the log says where: {located[0] if located else None}")
     proxy.write(proxy.text())
-    hang_up(proxy)
+    code, said = reload_command(proxy)
+    stage.expect(code == 0, f"with a good file again: exit {code}, {said[:150]!r}")
     load.more(200)
     stage.seamless(load.stop(), backends, methods=("GET", "POST"))
 
 
-@fault("upgrade", "SIGUSR2: the binary takes over from itself, three times", is_short=True)
+def reload_command(proxy):
+    """`ringway reload`: its exit code, and what it says."""
+    command = [proxy.stage.ringway, "reload", "--admin", f"{proxy.address}:{proxy.admin_port}", "--token-file", proxy.token_file]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return done.returncode, (done.stdout + done.stderr).strip()
+
+
+@fault("upgrade", "the binary is replaced, and SIGUSR2 has the new one take over, three times", is_short=True)
 def upgrade(stage):
-    backends = stage.backends(4)
-    proxy = stage.proxy(backends)
-    load = stage.load()
-    if not proxy.heeds(signal.SIGUSR2):
-        raise NotBuilt("SIGUSR2 means nothing to the process: there is no upgrade")
+    proxy, backends, load = before_upgrade(stage)
     for _ in range(1 if stage.is_short else 3):
-        old = proxy.pid
+        old, number = proxy.pid, put(stage)
         proxy.signal(signal.SIGUSR2)
         new = wait_until(proxy.successor, 20, "a new process")
         wait_until(lambda old=old: old not in proxy.relatives(), 60, "the old process has ended")
         proxy.pid = new
+        runs = os.stat(f"/proc/{new}/exe").st_ino
+        stage.expect(runs == number, f"process {new} after {old} runs the new file: {runs} is {number}")
         load.more(500)
         proxy.await_serving(*backends)
     stage.expect(proxy.process.returncode == 0, f"the first process ended with {proxy.process.returncode}")
     stage.seamless(load.stop(), backends, methods=("GET", "POST"))
 
 
+@fault("upgrade-broken", "SIGUSR2 when the new process cannot start: its file is broken, or its configuration")
+def upgrade_broken(stage):
+    proxy, backends, load = before_upgrade(stage)
+    for what in ("configuration", "binary"):
+        size = len(proxy.log())
+        if what == "configuration":
+            proxy.write("[[listeners")
+        else:
+            proxy.write(proxy.text())
+            put(stage, b"#!/bin/sh\necho this is no proxy >&2\nexit 1\n")
+        proxy.signal(signal.SIGUSR2)
+        wait_until(lambda size=size: len(proxy.log()) > size and proxy.relatives() == [proxy.pid], 20, "the new process has failed")
+        load.more(500)
+        stage.expect(proxy.process.poll() is None, f"with a broken {what} the old process goes on")
+    put(stage)
+    proxy.signal(signal.SIGUSR2)
+    proxy.pid = wait_until(proxy.successor, 20, "a new process once all is well again")
+    wait_until(lambda: proxy.relatives() == [proxy.pid], 60, "the old process has ended")
+    load.more(500)
+    stage.seamless(load.stop(), backends, methods=("GET", "POST"))
+
+
+def before_upgrade(stage):
+    """A proxy that runs from a file of its own, its backends and its load."""
+    stage.source, stage.ringway = stage.ringway, stage.folder / "ringway"
+    put(stage)
+    backends = stage.backends(4)
+    proxy = stage.proxy(backends)
+    load = stage.load()
+    if not proxy.heeds(signal.SIGUSR2):
+        raise NotBuilt("SIGUSR2 means nothing to the process: there is no upgrade")
+    return proxy, backends, load
+
+
+def put(stage, text=None):
+    """Puts a new file in the place of the binary, as package managers do. The file's number."""
+    beside = stage.ringway.with_suffix(".new")
+    if text is None:
+        shutil.copy(stage.source, beside)
+    else:
+        beside.write_bytes(text)
+    beside.chmod(0o755)
+    beside.rename(stage.ringway)
+    return stage.ringway.stat().st_ino
+
+
 @fault("sigterm", "SIGTERM under load: every request that was accepted is answered", is_short=True)
 def sigterm(stage):
     backends = stage.backends(4)
-    proxy = stage.proxy(backends)
     # Some answers take half a second, so that there is something under way.
     for backend in backends:
         backend.misbehave("drip", 0.05)
+    rounds = [stop_once(stage, backends) for _ in range(1 if stage.is_short else 4)]
+    codes, late = {code for code, _, _ in rounds}, sum(count for _, count, _ in rounds)
+    stage.expect(codes == {0}, f"exit codes {codes}")
+    stage.expect(late > 0, f"{late} requests were under way or came in time")
+    stage.seamless(Figures.together([figures for _, _, figures in rounds], backends), backends, methods=("GET", "POST"))
+
+
+def stop_once(stage, backends):
+    """One proxy, from start to end. Its exit code, the requests that were answered after the signal, and the figures."""
+    proxy = stage.proxy(backends)
     load = stage.load(until_refused=True)
     load.more(500)
     told = time.monotonic()
@@ -113,9 +179,7 @@ def sigterm(stage):
     figures.drop_refused_after(told)
     late = sum(record.ended > told for record in figures.records)
     stage.note(f"ended {took:.1f} s after the signal; {late} requests were answered in that time")
-    stage.expect(code == 0, f"exit code {code}")
-    stage.expect(late > 0, f"{late} requests were under way or came in time")
-    stage.seamless(figures, backends, methods=("GET", "POST"))
+    return code, late, figures
 
 
 @fault("address-change", "a name has another address from now on, and what was at the old one ends")

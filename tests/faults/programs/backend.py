@@ -198,7 +198,7 @@ class Backend:
     def note(self, request, fault):
         os.write(self.journal, b"%b %b %b\n" % (request.method, request.ident, fault.encode() or b"-"))
 
-    def answer(self, request, received, declared=None):
+    def answer(self, request, received):
         """Head and body as they should be."""
         form, _, length = request.path.lstrip(b"/").partition(b"/")
         body = content(request.ident, int(length or b"0"))

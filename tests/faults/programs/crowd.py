@@ -1,7 +1,7 @@
-"""Clients that hold connections: idle ones, and slow ones of three kinds. Usage: crowd.py ADDRESS PORT IDLE SLOW
+"""Clients that hold connections: idle ones, and slow ones of three kinds. Usage: crowd.py ADDRESS PORT IDLE SLOW READY
 
-The idle ones have asked once and say nothing more. A third of the slow ones send a head byte by byte, a third a body, a third take an answer byte by byte. Says "all are there" once they
-are; goes on until SIGTERM.
+The idle ones have asked once and say nothing more. A third of the slow ones send a head byte by byte, a third a body, a third take an answer byte by byte. Makes the file READY
+once they are there; goes on until SIGTERM.
 """
 
 import select
@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 ROUND_SECONDS = 0.5
 BODY = 100_000
@@ -69,12 +70,12 @@ def begin(client, number):
 
 
 def main():
-    address, port, idle, slow = sys.argv[1], *map(int, sys.argv[2:])
+    address, port, idle, slow = sys.argv[1], *map(int, sys.argv[2:5])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     held = connect(address, port, idle)
     ask_once(held)
     acts = [begin(client, number) for number, client in enumerate(connect(address, port, slow))]
-    print("all are there", flush=True)
+    Path(sys.argv[5]).touch()
     while True:
         due = time.monotonic() + ROUND_SECONDS
         for act in acts:
