@@ -102,7 +102,8 @@ def upgrade(stage):
         stage.expect(runs == number, f"process {new} after {old} runs the new file: {runs} is {number}")
         load.more(500)
         proxy.await_serving(*backends)
-    stage.expect(proxy.process.returncode == 0, f"the first process ended with {proxy.process.returncode}")
+    code = proxy.await_end(10)
+    stage.expect(code == 0, f"the first process ended with {code}")
     stage.seamless(load.stop(), backends, methods=("GET", "POST"))
 
 

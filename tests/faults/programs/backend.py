@@ -243,14 +243,14 @@ class Backend:
     def too_long(self, connection, _stream, head, body):
         """Declares more than comes."""
         head, body = with_length(head, body)
-        connection.sendall(relength(head, len(body), len(body) + 100) + body)
+        connection.sendall(relength(head, len(body) + 100) + body)
 
     def too_short(self, connection, _stream, head, body):
         """Declares less than comes; what is too much looks like an answer to the next request."""
         head, body = with_length(head, body)
         half = len(body) // 2
         other = b"HTTP/1.1 200 OK\r\nx-backend: %b\r\nx-bench-id: nobody\r\ncontent-length: 6\r\n\r\nspoilt" % self.name
-        connection.sendall(relength(head, half, half) + body[:half] + other)
+        connection.sendall(relength(head, half) + body[:half] + other)
         return True
 
     def drip(self, connection, _stream, head, body):
@@ -296,9 +296,9 @@ def with_length(head, body):
     return head.partition(b"transfer-encoding")[0] + b"content-length: %d\r\n\r\n" % len(whole), whole
 
 
-def relength(head, true, declared):
-    """The head with this Content-Length. So many bytes of the body count for the client."""
-    return head.partition(b"content-length")[0] + b"x-declared: %d\r\ncontent-length: %d\r\n\r\n" % (true, declared)
+def relength(head, declared):
+    """The head with this Content-Length, and a word of its own to say that this is what a whole answer has."""
+    return head.partition(b"content-length")[0] + b"x-declared: %d\r\ncontent-length: %d\r\n\r\n" % (declared, declared)
 
 
 def reset(connection):
