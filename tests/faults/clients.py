@@ -17,6 +17,7 @@ PROCESSES = 3
 SLOT = struct.Struct("=QQQ")
 WARM_UP = 300
 PAUSE_SECONDS = 0.005
+THOUGHTFUL, THINKING_SECONDS = 30, 0.15
 PATIENCE_SECONDS = 20
 POSTS = 0.25
 STOP_SECONDS = PATIENCE_SECONDS + 10
@@ -30,6 +31,11 @@ def usual(owners):
         keys = [key for key in owners if owners[key] == owner]
         roles += [{"kind": kind, "keys": keys} for kind in ("kept", "kept", "fresh")]
     return roles + [{"kind": kind, "keys": list(owners)} for kind in ("kept", "fresh") * 4]
+
+
+def thoughtful(keys):
+    """Kept connections that are idle most of the time, and have a request under way at a moment that nobody foresees."""
+    return [{"kind": "kept", "keys": keys, "pause": THINKING_SECONDS}] * THOUGHTFUL
 
 
 class Load:

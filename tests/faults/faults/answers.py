@@ -1,7 +1,7 @@
 """Backends that answer wrongly: one of four does so to a share of its requests, and is well as far as probes can tell."""
 
 from ground import wait_until
-from stage import fault
+from stage import KEYS, fault
 
 SHARE = 0.2
 MET, MET_SHORT = 150, 40
@@ -67,8 +67,7 @@ def endless(stage):
     backends = stage.backends(4)
     proxy = stage.proxy(backends)
     before = proxy.memory("VmRSS")
-    keys = [f"user-{number}" for number in range(20)]
-    load = stage.load(extra=[{"kind": "endless", "keys": keys}] * 4)
+    load = stage.load(extra=[{"kind": "endless", "keys": KEYS[:20]}] * 4)
     load.more(1000)
     figures = load.stop()
     wait_until(lambda: not sum(backend.order()["endless"] for backend in backends), 20, "no backend is asked for an answer without end")

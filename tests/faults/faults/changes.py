@@ -8,15 +8,18 @@ import subprocess
 import time
 
 from backends import Backend
+from clients import thoughtful
 from figures import Figures
 from ground import Failed, wait_until
 from network import Impossible
 from processes import free_ports, tool
-from stage import fault
+from stage import KEYS, fault
 from subject import NotBuilt
 
 RELOAD_SECONDS = 0.2
 LOCATED = re.compile(r"ringway\.toml:\d+:\d+")
+# Half a second, so that there is something under way.
+SOME_TAKE_LONGER = ("drip", 0.05)
 HOSTS = 'mount --bind "$0" /etc/hosts && exec "$@"'
 
 
@@ -89,10 +92,10 @@ def reload_command(proxy):
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
-@fault("upgrade", "the binary is replaced, and SIGUSR2 has the new one take over, three times", is_short=True)
+@fault("upgrade", "the binary is replaced, and SIGUSR2 has the new one take over, six times", is_short=True)
 def upgrade(stage):
     proxy, backends, load = before_upgrade(stage)
-    for _ in range(1 if stage.is_short else 3):
+    for _ in range(1 if stage.is_short else 6):
         old, number = proxy.pid, put(stage)
         proxy.signal(signal.SIGUSR2)
         new = wait_until(proxy.successor, 20, "a new process")
@@ -134,8 +137,10 @@ def before_upgrade(stage):
     stage.source, stage.ringway = stage.ringway, stage.folder / "ringway"
     put(stage)
     backends = stage.backends(4)
+    for backend in backends:
+        backend.misbehave(*SOME_TAKE_LONGER)
     proxy = stage.proxy(backends)
-    load = stage.load()
+    load = stage.load(extra=thoughtful(KEYS))
     if not proxy.heeds(signal.SIGUSR2):
         raise NotBuilt("SIGUSR2 means nothing to the process: there is no upgrade")
     return proxy, backends, load
@@ -156,9 +161,8 @@ def put(stage, text=None):
 @fault("sigterm", "SIGTERM under load: every request that was accepted is answered", is_short=True)
 def sigterm(stage):
     backends = stage.backends(4)
-    # Some answers take half a second, so that there is something under way.
     for backend in backends:
-        backend.misbehave("drip", 0.05)
+        backend.misbehave(*SOME_TAKE_LONGER)
     rounds = [stop_once(stage, backends) for _ in range(1 if stage.is_short else 4)]
     codes, late = {code for code, _, _ in rounds}, sum(count for _, count, _ in rounds)
     stage.expect(codes == {0}, f"exit codes {codes}")
@@ -169,7 +173,7 @@ def sigterm(stage):
 def stop_once(stage, backends):
     """One proxy, from start to end. Its exit code, the requests that were answered after the signal, and the figures."""
     proxy = stage.proxy(backends)
-    load = stage.load(until_refused=True)
+    load = stage.load(until_refused=True, extra=thoughtful(KEYS))
     load.more(500)
     told = time.monotonic()
     proxy.signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
 """Clients in one process, a thread for each connection; every answer is judged and written down. Usage: client.py JSON
 
-The JSON: name (the beginning of all ids), address, port, roles (a list of {"kind", "keys"}), pause (mean seconds between an answer and the next request), posts
-(their share), patience (seconds without a byte), records and counters (paths), seed, until_refused. SIGTERM: what is under way
+The JSON: name (the beginning of all ids), address, port, roles (a list of {"kind", "keys"} and perhaps "pause"), pause (mean seconds between an answer and the next
+request), posts (their share), patience (seconds without a byte), records and counters (paths), seed, until_refused. SIGTERM: what is under way
 is finished, then the end.
 
     kept       request after request on one connection, as long as that is open
@@ -178,7 +178,7 @@ class Client(threading.Thread):
             if kind == "refused" and self.plan["until_refused"]:
                 return
             # The pause is this client's nature, not a wait for something.
-            self.wants_end.wait(self.random.uniform(0, 2 * self.plan["pause"]))
+            self.wants_end.wait(self.random.uniform(0, 2 * self.role.get("pause", self.plan["pause"])))
 
     def one(self, key, ident):
         """One exchange: its method, and how it ended."""
