@@ -103,8 +103,8 @@ class Figures:
         return next((record.ended - when for record in self.records if record.kind == "2xx" and record.ended > when), None)
 
     def moved(self, steady, also=()):
-        """Keys of these backends, which were well all the time, that another one answered; those in `also` may."""
+        """Requests for keys of these backends, which were well all the time, that another one answered; those in `also` may."""
         allowed = {backend.name for backend in also}
         names = {backend.name for backend in steady}
-        return sorted({record.key for record in self.records if record.kind == "2xx" and self.owners[record.key] in names
-                       and record.backend != self.owners[record.key] and record.backend not in allowed})
+        return [record for record in self.records if record.kind == "2xx" and self.owners[record.key] in names
+                and record.backend != self.owners[record.key] and record.backend not in allowed]

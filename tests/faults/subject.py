@@ -137,6 +137,13 @@ class Subject:
         """The sum over the samples of one metric."""
         return self.metrics().sum(name, **labels)
 
+    def off_owner(self):
+        """Requests that did not go to their keys' owners, by reason; none if there is nobody to ask any more."""
+        try:
+            return self.metrics().by("ringway_off_owner_requests_total", "reason")
+        except OSError:
+            return {}
+
     def log(self):
         """All that it has written so far."""
         return self.processes.log("ringway").read_text(errors="replace")
