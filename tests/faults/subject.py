@@ -62,8 +62,8 @@ class Subject:
         rows = [f'    {{ name = "{backend.name}", address = "{address(backend)}", weight = {backend.weight} }},'
                 for backend in backends or self.backends]
         parts = [f'[[listeners]]\naddress = "{self.address}:{self.port}"', f'[admin]\naddress = "{self.address}:{self.admin_port}"',
-                 f'token_file = "{self.token_file}"' if self.has_token else "", self.top, '[pools.cache]\nkey = ["header:x-user-id"]', self.keys if keys is None else keys,
-                 "backends = [", *rows, "]", "[pools.cache.health]", self.health]
+                 f'token_file = "{self.token_file}"' if self.has_token else "", self.top,
+                 '[pools.cache]\nkey = ["header:x-user-id"]', self.keys if keys is None else keys, "backends = [", *rows, "]", "[pools.cache.health]", self.health]
         for name, text in (self.tables if tables is None else tables).items():
             parts += [f"[pools.cache.{name}]", text]
         return "\n".join(parts) + "\n"
@@ -209,7 +209,15 @@ def kill_and_await(pid):
     """Ends a process that is not a child of ours."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text(), 5, f"{pid} has ended")
+        wait_until(lambda: has_ended(pid), 5, f"{pid} has ended")
+
+
+def has_ended(pid):
+    """Whether the process is gone, or waits for nothing but its parent."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def descriptors(count):

@@ -41,7 +41,7 @@ def reload(stage):
     proxy = stage.proxy(backends[:4])
     load = stage.load()
     before, count, late = proxy.memory("VmRSS"), 0, 0
-    until = time.monotonic() + (8 if stage.is_short else 60)
+    until = time.monotonic() + (6 if stage.is_short else 60)
     while time.monotonic() < until:
         due = time.monotonic() + RELOAD_SECONDS
         # Five rounds with the fifth backend, five without it; something small changes each time.
@@ -58,7 +58,8 @@ def reload(stage):
     grown = proxy.memory("VmRSS") - before
     figures = load.stop()
     fifth = sum(record.backend == backends[4].name for record in figures.records)
-    stage.note(f"{count} reloads, {late} of them later than planned; the fifth backend answered {fifth}; memory grew by {grown / 2**20:.1f} MiB")
+    stage.note(f"{count} reloads, {late} of them later than planned; the fifth backend answered {fifth}; "
+               f"memory grew by {grown / 2**20:.1f} MiB")
     stage.expect(fifth > 0, f"the backend that came and went had {fifth} requests")
     stage.seamless(figures, backends[:4], also=backends[4:], methods=("GET", "POST"))
 

@@ -107,12 +107,12 @@ def all_down(stage):
     backends = stage.backends(4)
     proxy = stage.proxy(backends)
     load = stage.load()
-    before = proxy.cpu_share(2)
+    before = proxy.cpu_share(1)
     for backend in backends:
         backend.kill()
     proxy.await_serving(*backends, is_so=False)
     load.more(200, index=1)
-    during = proxy.cpu_share(2)
+    during = proxy.cpu_share(1)
     for backend in backends:
         backend.launch()
     for backend in backends:

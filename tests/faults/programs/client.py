@@ -1,8 +1,8 @@
 """Clients in one process, a thread for each connection; every answer is judged and written down. Usage: client.py JSON
 
-The JSON: name (the beginning of all ids), address, port, roles (a list of {"kind", "keys"} and perhaps "pause"), pause (mean seconds between an answer and the next
-request), posts (their share), patience (seconds without a byte), records and counters (paths), seed, until_refused. SIGTERM: what is under way
-is finished, then the end.
+The JSON: name (the beginning of all ids), address, port, roles (a list of {"kind", "keys"} and perhaps "pause"), pause (mean seconds
+between an answer and the next request), posts (their share), patience (seconds without a byte), records and counters (paths), seed,
+until_refused. SIGTERM: what is under way is finished, then the end.
 
     kept       request after request on one connection, as long as that is open
     fresh      a connection for each request

@@ -1,7 +1,7 @@
 """Clients that hold connections: idle ones, and slow ones of three kinds. Usage: crowd.py ADDRESS PORT IDLE SLOW READY
 
-The idle ones have asked once and say nothing more. A third of the slow ones send a head byte by byte, a third a body, a third take an answer byte by byte. Makes the file READY
-once they are there; goes on until SIGTERM.
+The idle ones have asked once and say nothing more. A third of the slow ones send a head byte by byte, a third a body, a third take an
+answer byte by byte. Makes the file READY once they are there; goes on until SIGTERM.
 """
 
 import select
