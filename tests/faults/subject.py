@@ -63,7 +63,8 @@ class Subject:
                 for backend in backends or self.backends]
         parts = [f'[[listeners]]\naddress = "{self.address}:{self.port}"', f'[admin]\naddress = "{self.address}:{self.admin_port}"',
                  f'token_file = "{self.token_file}"' if self.has_token else "", self.top,
-                 '[pools.cache]\nkey = ["header:x-user-id"]', self.keys if keys is None else keys, "backends = [", *rows, "]", "[pools.cache.health]", self.health]
+                 '[pools.cache]\nkey = ["header:x-user-id"]', self.keys if keys is None else keys,
+                 "backends = [", *rows, "]", "[pools.cache.health]", self.health]
         for name, text in (self.tables if tables is None else tables).items():
             parts += [f"[pools.cache.{name}]", text]
         return "\n".join(parts) + "\n"
