@@ -404,23 +404,18 @@ impl Receiving<'_> {
 
     /// A body whose end is only known when it comes. What has come is passed on before more is waited for.
     async fn pass_pieces(&mut self, mut body: BodyReader, carriage: Carriage) -> Result<(), Cut> {
+        let mut is_begun = false;
         loop {
-            while !body.is_over() {
-                match body.next(self.input.filled()).map_err(|_| Cut::Backend(AttemptEnd::Truncated))? {
-                    Piece::More => break,
-                    Piece::Framing(n) => self.input.consume(n),
-                    Piece::Data(n) => {
-                        carriage.write_piece(&self.input.filled()[..n], &mut self.out);
-                        self.input.consume(n);
-                        self.terms.passed(n);
-                    }
-                    Piece::End(n) => {
-                        self.write_end(carriage, n)?;
-                        self.input.consume(n);
-                    }
+            if let Err(cut) = self.take_pieces(&mut body, carriage) {
+                // What came before the fault is good. If that was the first of the answer, the client need never know about it.
+                if !is_begun {
+                    return Err(self.unsaid());
                 }
+                self.write_out().await?;
+                return Err(cut);
             }
             self.write_out().await?;
+            is_begun = true;
             if body.is_over() {
                 return Ok(());
             }
@@ -431,6 +426,37 @@ impl Receiving<'_> {
                 return self.write_out().await;
             }
         }
+    }
+
+    /// Takes over what is at hand.
+    fn take_pieces(&mut self, body: &mut BodyReader, carriage: Carriage) -> Result<(), Cut> {
+        while !body.is_over() {
+            match body.next(self.input.filled()).map_err(|_| Cut::Backend(AttemptEnd::Truncated))? {
+                Piece::More => break,
+                Piece::Framing(n) => self.input.consume(n),
+                Piece::Data(n) => {
+                    carriage.write_piece(&self.input.filled()[..n], &mut self.out);
+                    self.input.consume(n);
+                    self.terms.passed(n);
+                }
+                Piece::End(n) => {
+                    self.write_end(carriage, n)?;
+                    self.input.consume(n);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back the beginning of an answer of which nothing has been written: the client gets one of ours instead.
+    fn unsaid(&mut self) -> Cut {
+        let progress = self.terms.progress;
+        progress.status.set(None);
+        progress.first_byte.set(None);
+        progress.passed.set(0);
+        self.out.clear();
+        self.close_means_reset(false);
+        Cut::Backend(AttemptEnd::Protocol)
     }
 
     fn write_end(&mut self, carriage: Carriage, trailers: usize) -> Result<(), Cut> {

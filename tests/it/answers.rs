@@ -182,7 +182,6 @@ async fn an_answer_that_breaks_off_ends_the_clients_connection_unfinished() {
     for reply in [
         &b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"[..],
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nnonsense\r\n",
     ] {
         let origin = Origin::with("one", move |mut peer| async move {
             peer.request().await;
@@ -195,6 +194,35 @@ async fn an_answer_that_breaks_off_ends_the_clients_connection_unfinished() {
         assert!(client.maybe_answer().await.is_none(), "a broken answer must not look whole");
         proxy.counts("ringway_attempts_total", &["result=\"truncated\""], 1.0).await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_wrong_from_the_beginning_is_a_502_and_what_came_before_a_later_fault_arrives() {
+    let bad = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nnonsense\r\n";
+    let origin = Origin::answering("one", bad).await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    assert_eq!(get(proxy.address, "/", "").await.status, 502);
+    proxy.counts("ringway_attempts_total", &["result=\"protocol\""], 1.0).await;
+    let go = std::sync::Arc::new(tokio::sync::Notify::new());
+    let gate = go.clone();
+    let origin = Origin::with("two", move |mut peer| {
+        let gate = gate.clone();
+        async move {
+            peer.request().await;
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n";
+            peer.stream.write_all(head).await.unwrap();
+            gate.notified().await;
+            peer.stream.write_all(b"4\r\nmore\r\nnonsense\r\n").await.unwrap();
+        }
+    })
+    .await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(client.until(b"half").await.is_some());
+    go.notify_one();
+    assert!(client.until(b"more").await.is_some(), "what came before the fault is good");
+    assert!(client.is_closed().await);
 }
 
 #[tokio::test]
