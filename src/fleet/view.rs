@@ -175,17 +175,16 @@ impl PoolView {
         &self.members[index.as_usize()]
     }
 
-    /// Where a key at this place is at home: its first owner that serves and that it has moved to. Loads do not count.
+    /// Where a key at this place is at home: its first owner that serves and that it has moved to, or the first that serves. Loads do not count.
     pub fn home(&self, place: Place, now: Instant) -> Option<MemberIndex> {
-        let is_home = |member: &MemberIndex| {
-            let member = self.member(*member);
-            let serves = match self.tier {
-                Tier::Good => member.standing == Standing::Serving,
-                tier => tier.takes(member.standing),
-            };
-            serves && member.ramp.is_none_or(|ramp| ramp.has_moved(place, now))
+        let serves = |member: &MemberView| match self.tier {
+            Tier::Good => member.standing == Standing::Serving,
+            tier => tier.takes(member.standing),
         };
-        self.ring_for(place, now).nodes_from(place).find(is_home)
+        let has_moved = |member: &MemberView| member.ramp.is_none_or(|ramp| ramp.has_moved(place, now));
+        let is_home = |index: &MemberIndex| serves(self.member(*index)) && has_moved(self.member(*index));
+        let home = self.ring_for(place, now).nodes_from(place).find(is_home);
+        home.or_else(|| self.ring.nodes_from(place).find(|index| serves(self.member(*index))))
     }
 
     /// The ring that decides about a key at this place.

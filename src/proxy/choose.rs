@@ -223,13 +223,14 @@ impl<'v> Candidates<'v> {
                     }
                 }
             }
-            // Whoever was left out for the sake of others is better than nobody.
-            if self.round == Round::Anybody || self.passed.count == 0 {
+            // Whoever was left out for the sake of others is better than nobody, and so is one that has no place on the ring before.
+            let is_turning = !std::ptr::eq(self.ring, &*self.pool.ring);
+            if self.round == Round::Anybody || self.passed.count == 0 && !is_turning {
                 return Next::Nobody;
             }
             self.round = Round::Anybody;
             self.passed = Few::NONE;
-            self.nodes = self.ring.nodes_from(self.place);
+            self.nodes = self.pool.ring.nodes_from(self.place);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use proptest::prelude::*;
@@ -57,6 +57,33 @@ impl Naive {
             }
         }
         if up { Standing::Serving } else { Standing::Down }
+    }
+}
+
+#[test]
+fn all_keys_that_have_not_moved_yet_are_served_where_only_those_that_came_serve() {
+    let weights = |a: &str, b: &str| {
+        let member = |name: &str, weight: &str| MemberPolicy {
+            name: name.into(),
+            address: "127.0.0.1:80".parse().unwrap(),
+            weight: weight.parse().unwrap(),
+        };
+        let mut plan = PoolPlan::new("p", 64, vec![member("a", a), member("b", b)]);
+        plan.ramp = Duration::from_secs(30);
+        vec![plan]
+    };
+    let now = Moment { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+    let mut fleet = Fleet::new(weights("1", "0"), Orders::default(), 1, now).unwrap();
+    let prepared = fleet.prepare(weights("0", "1")).unwrap();
+    fleet.adopt(prepared, now);
+    let view = fleet.view();
+    let rules =
+        Rules { attempts: 3, on_all_down: OnAllDown::Refuse, owner_only: false, when_full: WhenFull::Next };
+    for key in 0..100_u32 {
+        let place = Place::of(&key.to_be_bytes());
+        let next = Candidates::new(&view.pools[0], place, now.instant, rules).next_backend();
+        assert!(matches!(next, Next::Try(MemberIndex(1), _)), "{next:?}");
+        assert_eq!(view.pools[0].home(place, now.instant), Some(MemberIndex(1)));
     }
 }
 
