@@ -168,6 +168,8 @@ impl Fleet {
             Fact::Probed(outcome) => member.probed(&outcome, plan, may_eject, now),
             Fact::Resolved(addresses) => moved = member.resolved(addresses),
             Fact::NotResolved(error) => member.not_resolved(&error),
+            // A failure from a trial that is over, or from before a change of the configuration: it counts in the row, and is no row.
+            Fact::Struck { failures, .. } if !member.is_enough(failures, &plan.passive) => {}
             Fact::Struck { failures, last } => {
                 let why = format!("{failures} requests in a row failed, the last with {last}");
                 if !member.struck(&why, &plan.passive, may_eject, now.instant) {
@@ -177,7 +179,10 @@ impl Fleet {
             Fact::TrialPassed => member.trial_passed(),
         }
         match changed(pool, member, before, plan, now) {
-            Some(change) => Applied::Changed(change),
+            Some(change) => {
+                state.keep_one_whole(now.instant);
+                Applied::Changed(change)
+            }
             None if moved => Applied::Moved,
             None => Applied::Nothing,
         }
@@ -202,6 +207,7 @@ impl Fleet {
                     weighing = state.weighing();
                 }
             }
+            state.keep_one_whole(now.instant);
         }
         moved |= !changes.is_empty();
         (changes, moved)
@@ -259,6 +265,20 @@ struct Weighing {
 }
 
 impl PoolState {
+    /// Who serves with nobody beside it that has all of its keys has nobody to spare it, and takes all of them at once. Otherwise the keys
+    /// that have moved to nobody yet would go to whoever comes next, and come back later.
+    fn keep_one_whole(&mut self, now: Instant) {
+        let serves = |member: &MemberState| member.standing() == Standing::Serving;
+        if self.members.iter().any(|member| serves(member) && member.ramp.is_none()) {
+            return;
+        }
+        let far = |member: &MemberState| member.ramp.map_or(1.0, |ramp| ramp.progress(now));
+        let serving = self.members.iter_mut().filter(|member| serves(member));
+        if let Some(member) = serving.max_by(|a, b| far(a).total_cmp(&far(b))) {
+            member.ramp = None;
+        }
+    }
+
     fn weighing(&self) -> Weighing {
         let mut weighing = Weighing { all: 0.0, out: 0.0, serving: 0 };
         for member in &self.members {
@@ -582,5 +602,66 @@ mod tests {
         assert_eq!(scene.standing(0), Standing::Serving);
         assert!(scene.fleet.obey("p", "x", Order::Drain, now).is_err());
         assert!(scene.fleet.obey("x", "a", Order::Drain, now).is_err());
+    }
+    #[test]
+    fn an_order_and_a_configuration_that_change_nothing_leave_the_ring_and_its_turn() {
+        let mut scene = Scene::serving(plan(&["a", "b"]));
+        let mut next = plan(&["a", "b", "c"]);
+        next.ramp = Duration::from_secs(30);
+        let now = scene.now();
+        let prepared = scene.fleet.prepare(vec![next.clone()]).unwrap();
+        scene.fleet.adopt(prepared, now);
+        let before = scene.fleet.view();
+        scene.wait(10);
+        let now = scene.now();
+        let prepared = scene.fleet.prepare(vec![next]).unwrap();
+        assert!(scene.fleet.adopt(prepared, now).moved.is_empty());
+        scene.fleet.obey("p", "a", Order::None, now).unwrap();
+        let after = scene.fleet.view();
+        assert!(Arc::ptr_eq(&before.pools[0].ring, &after.pools[0].ring));
+        let began = |view: &View| view.pools[0].turn.as_ref().unwrap().ramp.began;
+        assert_eq!(began(&before), began(&after));
+    }
+
+    #[test]
+    fn who_serves_alone_takes_all_keys_at_once_and_who_comes_after_it_one_after_the_other() {
+        let mut plan = plan(&["a", "b"]);
+        plan.ramp = Duration::from_secs(30);
+        plan.thresholds = Some(Thresholds { rise: 1, fall: 1 });
+        let mut scene = Scene::serving(plan);
+        for outcome in [Outcome::fail("no"), Outcome::Pass] {
+            (0..2).for_each(|member| drop(scene.apply(member, Fact::Probed(outcome.clone()))));
+        }
+        let is_ramping = |scene: &Scene| [0, 1].map(|i| scene.fleet.pools[0].members[i].ramp.is_some());
+        assert_eq!(is_ramping(&scene), [false, true]);
+        scene.apply(0, Fact::Probed(Outcome::fail("no")));
+        assert_eq!(is_ramping(&scene), [false, false]);
+    }
+
+    #[test]
+    fn a_late_failure_of_a_trial_that_was_passed_ejects_nobody() {
+        let mut scene = Scene::serving(plan(&["a", "b", "c"]));
+        scene.strike(0);
+        scene.wait(10);
+        scene.apply(0, Fact::TrialPassed);
+        let late = Fact::Struck { failures: 1, last: "broken" };
+        assert!(matches!(scene.apply(0, late), Applied::Nothing));
+        assert_eq!(scene.standing(0), Standing::Serving);
+    }
+
+    #[test]
+    fn a_trial_whose_requests_hang_is_given_no_more_of_them() {
+        let mut scene = Scene::serving(plan(&["a", "b", "c"]));
+        scene.strike(0);
+        scene.wait(10);
+        let backend = scene.fleet.pools[0].members[0].backend.clone();
+        let take = || backend.load.take_trial().then(|| Slot::keep(&backend));
+        let hanging: Vec<_> = std::iter::from_fn(take).collect();
+        assert_eq!(hanging.len(), 5);
+        scene.wait(1);
+        assert!(take().is_none());
+        drop(hanging);
+        scene.wait(1);
+        assert!(take().is_some(), "clients that went away said nothing");
     }
 }

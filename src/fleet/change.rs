@@ -132,7 +132,7 @@ impl Fleet {
             (member.backend.name.clone(), weight)
         };
         let ring = Ring::build(state.members.iter().enumerate().map(weight), state.plan.replicas);
-        let ring = Arc::new(ring.map_err(|error| error.to_string())?);
+        let ring = ring.map_err(|error| error.to_string())?;
         let (pool, backend) = (state.pool.name.clone(), state.members[index.as_usize()].backend.name.clone());
         self.orders.set(&pool, &backend, order);
         let state = &mut self.pools[at];
@@ -150,8 +150,11 @@ impl Fleet {
             };
         }
         member.settle(before, &state.plan, now);
-        let old = std::mem::replace(&mut state.ring, ring);
-        state.turn_from(&old, now, &mut report);
+        state.keep_one_whole(now.instant);
+        if ring.fingerprint() != state.ring.fingerprint() {
+            let old = std::mem::replace(&mut state.ring, Arc::new(ring));
+            state.turn_from(&old, now, &mut report);
+        }
         Ok(report)
     }
 
@@ -173,7 +176,7 @@ impl Fleet {
         report: &mut Reconfigured,
     ) -> PoolState {
         let joins = before.is_some();
-        let (pool, old_ring, old_turn, old_members) = match before {
+        let (pool, old_ring, turn, old_members) = match before {
             Some(PoolState { pool, ring, turn, members, .. }) => (pool, Some(ring), turn, members),
             None => {
                 let pool = Pool::new(self.next_pool_id(), plan.name.clone(), self.workers);
@@ -222,12 +225,11 @@ impl Fleet {
             Some(old) if is_same_ring => old.clone(),
             _ => Arc::new(ring),
         };
-        // A ring that stays goes on taking the place of the one before it.
-        let turn = old_turn.filter(|_| is_same_ring);
         let mut state = PoolState { pool, ring, turn, plan, members };
         if let Some(old) = old_ring.filter(|_| !is_same_ring) {
             state.turn_from(&old, now, report);
         }
+        state.keep_one_whole(now.instant);
         state
     }
 }
@@ -258,27 +260,30 @@ impl PoolState {
     /// Has the ring take the old one's place: at once, or key by key.
     fn turn_from(&mut self, old: &Ring, now: Moment, report: &mut Reconfigured) {
         let share = old.share_moved(&self.ring);
+        let under_way = self.turn.take();
         if share == 0.0 {
+            // Only members without a place came or went: keys that are on their way stay on it.
+            self.turn =
+                under_way.and_then(|turn| Some(Turn { before: self.of_present(&turn.before)?, ..turn }));
             return;
         }
         let most = self.plan.max_moved_per_minute;
         let needed = if most > 0.0 { Duration::from_secs_f64(60.0 * share / most) } else { Duration::ZERO };
         let within = self.plan.ramp.max(needed);
         report.moved.push(Moved { pool: self.pool.name.clone(), share, within });
-        self.turn = None;
-        if within.is_zero() {
-            return;
+        if !within.is_zero() {
+            let ramp = Ramp { began: now.instant, length: within, steered: None };
+            self.turn = self.of_present(old).map(|before| Turn { before, ramp });
         }
+    }
+
+    /// An old ring, over the members that there are now. `None`: none of them has a place on it.
+    fn of_present(&self, old: &Ring) -> Option<Arc<Ring>> {
         let weight_before = |name: &str| old.index_of(name).map_or(Weight::ZERO, |at| old.member(at).weight);
         let names = self.members.iter().map(|member| &member.backend.name);
-        let before = Ring::build(names.map(|name| (name.clone(), weight_before(name))), old.replicas());
         // It has the nodes of a ring that there was, less some: it can't be too large.
-        if let Ok(before) = before
-            && before.node_count() > 0
-        {
-            let ramp = Ramp { began: now.instant, length: within, steered: None };
-            self.turn = Some(Turn { before: Arc::new(before), ramp });
-        }
+        let ring = Ring::build(names.map(|name| (name.clone(), weight_before(name))), old.replicas()).ok()?;
+        (ring.node_count() > 0).then(|| Arc::new(ring))
     }
 }
 

@@ -104,10 +104,10 @@ impl LoadCells {
         self.trial_left.store(requests, Relaxed);
     }
 
-    /// Requests of a trial whose clients went away say nothing: others take their place.
+    /// Requests of a trial whose clients went away say nothing: others take their place. Those under way may still say something.
     pub(super) fn renew_trial(&self, requests: u32) {
-        let passed = self.trial_passed.load(Relaxed);
-        self.trial_left.store(requests.saturating_sub(passed), Relaxed);
+        let said = self.trial_passed.load(Relaxed).saturating_add(self.in_flight());
+        self.trial_left.store(requests.saturating_sub(said), Relaxed);
     }
 
     pub(super) fn forget_strikes(&self) {

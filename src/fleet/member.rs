@@ -167,6 +167,11 @@ impl MemberState {
         }
     }
 
+    /// Whether so many failures in a row could eject it. On trial one is enough.
+    pub(super) fn is_enough(&self, failures: u32, policy: &PassivePolicy) -> bool {
+        matches!(self.trust, Trust::Trial { .. }) || policy.consecutive > 0 && failures >= policy.consecutive
+    }
+
     /// Requests failed. Whether it is ejected for that.
     pub(super) fn struck(
         &mut self,
