@@ -33,6 +33,7 @@ mod repeats;
 mod rewrite;
 mod ring;
 mod service;
+mod simulation;
 mod takeover;
 mod tidy;
 mod tls;
