@@ -10,15 +10,20 @@
 //!
 //! ```text
 //!                     control thread
-//!    config file ─┐
-//!    probes ──────┤  Event ──►  control ──► Fleet::apply ──► Arc<View> ──► published
-//!    resolver ────┘              (one task, the only writer)                   │ read only
-//!                                                                             ▼
-//!    listeners ──► worker threads: one runtime each, nothing shared on the way
-//!                            request ─► key ─► owners in ring order ─► attempt ─► answer
+//!    probes ──────┐
+//!    resolver ────┤  Event ──►  control ──► Fleet ──► View ─┐
+//!    requests ────┤              (one task, the only         ├──► Arc<Picture> ──► published
+//!    time ────────┘               writer; also ticks)  Plan ─┘                         │ read only
+//!                                      ▲                ▲                             │
+//!    people: reload, drain, weight ──► app::reload ─────┘                             ▼
+//!                                      │
+//!    listeners ◄── Front ◄─────────────┘
+//!        └──► worker threads: one runtime each, nothing shared on the way but what bounds a backend
+//!                 request ─► key ─► owners in ring order ─► attempt ─► answer
 //! ```
 //!
-//! Facts go down one pipe, pictures come up one pipe. A request reads one view and works with it to the end. What
+//! Facts go down one pipe, pictures come up one pipe. A request reads one [`proxy::Picture`] and works with it to the end: the
+//! [`fleet::View`] of the pools and the [`proxy::Plan`] with the rules for them. What
 //! decides is pure, what touches the world is thin. The ring depends on membership alone; health is a filter over it.
 //! Everything has a bound ([`limits`]), an owner and an end.
 //!
@@ -27,16 +32,16 @@
 //! | module | owns |
 //! |---|---|
 //! | [`ring`] | placement: which backend owns a key, and who comes next. Pure |
-//! | [`fleet`] | pools, backends and their health, and the [`fleet::View`] of them. Pure |
+//! | [`fleet`] | pools and backends: what probes, requests and operators say about them, ramps, bounds, and the [`fleet::View`] of all that. Pure |
 //! | [`http1`] | HTTP/1.1 on the wire: what bytes mean, and which are refused. Pure |
 //! | [`http2`] | HTTP/2 on the wire: frames, field compression, windows, streams and what a peer may ask for. Pure |
 //! | [`io`] | streams, buffers and timers of a connection, whatever carries it; [`endpoint`] is where it leads |
 //! | [`upstream`] | connections to backends |
 //! | [`proxy`] | the request path; start at [`proxy::exchange::exchange`] |
 //! | [`preface`] | the PROXY protocol, in and out. Pure |
-//! | [`server`] | listeners, workers, client connections |
+//! | [`server`] | listeners, which come and go while the proxy runs; workers, client connections |
 //! | [`tls`] | certificates: read, checked, asked for, chosen by name, replaced while the proxy runs |
-//! | [`control`] | the task around the fleet; probes and look-ups |
+//! | [`control`] | the task around the fleet; probes, look-ups, and the file with operators' orders |
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |
 //! | [`service`] | what passes between the process and systemd |
@@ -44,11 +49,29 @@
 //! | [`privileges`] | the change of user after everything is bound |
 //! | [`threads`] | threads with a runtime of their own |
 //! | [`config`] | the TOML file and its errors |
-//! | [`app`] | assembly |
+//! | [`app`] | assembly; [`app::Reloader`] changes what runs, `app/succession.rs` hands it over |
 //!
 //! Dependencies point one way: `app → {admin, proxy, server, control} → {upstream, telemetry} → fleet → ring`; `endpoint`,
 //! `preface`, `tally` and `limits` are leaves, and `io → http2 → http1 → limits`. Nobody but `app` and `cli` imports `config`: it imports their policy types and makes
 //! them. `tests/it/tidy.rs` holds these rules.
+//!
+//! # What changes while it runs
+//!
+//! - **One task changes the fleet.** Probes, requests, time, operators and reloads meet there, in one state machine for each backend
+//!   (`fleet/member.rs`), so who said what is known and nothing has to be locked.
+//! - **View and plan are published together.** Indices of pools and backends hold within one [`proxy::Picture`] only. With two
+//!   publications, a request could meet the pools of one configuration with the rules of another.
+//! - **A change is prepared, then made.** All that can fail comes first and changes nothing (`app/reload.rs`, [`fleet::Fleet::prepare`],
+//!   [`server::Front::prepare`]); taking it in can't fail.
+//! - **Load cells are shared, all other counts are each worker's own.** A count that is only read by a scrape is a plain load and store in memory that
+//!   no other core writes ([`tally`]). A bound on a backend's requests in flight, on its failures in a row or on the requests of its trial is one bound for all
+//!   workers, so it needs one cell that they all change ([`fleet::LoadCells`]): two counts that are added up would let two workers take the
+//!   last place. The pool's total, which only the mean needs, is again added up from the workers' own counts.
+//! - **The second hash is a mix of the first** (`fleet/ramp.rs`). When a key moves in a ramp must not depend on where on the ring it lies, or whole arcs would move at
+//!   once; it need not be unpredictable. The key's place is 64 bits of SHA-1 already, so a bijection that mixes these bits is as good
+//!   as a second hash of the key, costs a nanosecond instead of fifty, and works where the key itself is not at hand any more.
+//! - **A takeover hands over sockets alone** ([`takeover`]). What one process believes about health is a matter of seconds for the next one to find
+//!   out; what operators ordered is in a file.
 //!
 //! # Why the data path does not use hyper
 //!
