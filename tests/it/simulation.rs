@@ -3,6 +3,8 @@
 //! Two hundred short histories, each from a seed of its own; `RINGWAY_SEEDS=10000` for more. A failure names its seed, and
 //! `RINGWAY_SEED=7 cargo test --test it simulation` runs that one again and tells each step.
 
+mod crowd;
+mod load;
 mod model;
 
 use std::{
@@ -512,9 +514,8 @@ impl<'t> Scene<'t> {
         let rng = &mut self.rng;
         match rng.u8(..16) {
             0 if plans.len() < 3 => {
-                let free = (0..4).map(|i| format!("p{i}"));
-                let free = free.filter(|name| plans.iter().all(|plan| *plan.name != **name));
-                let name = free.last().unwrap();
+                let mut names = (0..4).map(|i| format!("p{i}"));
+                let name = names.find(|name| plans.iter().all(|plan| *plan.name != **name)).unwrap();
                 return plans.push(plan(rng, &name));
             }
             1 if plans.len() > 1 => {
@@ -637,9 +638,9 @@ impl<'t> Scene<'t> {
             let member = &view.members[index];
             let load = &member.backend.load;
             let in_flight = under_way(member.backend.id) as u64;
-            if view.tier == Tier::Good && member.standing == Standing::Trial && load.trial_left() == 0 {
-                Room::Full
-            } else if load.limit().is_some_and(|limit| in_flight >= limit.into()) {
+            let on_trial = view.tier == Tier::Good && member.standing == Standing::Trial;
+            let is_full = load.limit().is_some_and(|limit| in_flight >= limit.into());
+            if is_full || on_trial && load.trial_left() == 0 {
                 Room::Full
             } else if model.most(standings, index, total + 1).is_some_and(|most| in_flight >= most) {
                 Room::Loaded
