@@ -12,6 +12,7 @@ mod bad_answers;
 mod bad_input;
 mod bodies;
 mod breaks;
+mod choose;
 mod cli;
 mod config;
 mod drain;
