@@ -104,7 +104,7 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, OperatorError>> 
 /// Does what operators want. The admin listener itself changes nothing.
 pub trait Operator: Send + Sync {
     /// Reads the configuration again.
-    fn reload(&self) -> Pending<'_, serde_json::Value>;
+    fn reload(self: Arc<Self>) -> Pending<'static, serde_json::Value>;
     /// Drains a backend, gives it another weight, or takes that back.
     fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Pending<'a, Obeyed>;
     /// Has a new process take over. Its number.

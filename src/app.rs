@@ -276,6 +276,11 @@ impl Running {
         &self.reloader
     }
 
+    /// Whether the control thread is gone, which takes a restart.
+    pub fn is_headless(&self) -> bool {
+        self.control.has_ended()
+    }
+
     /// The published view.
     pub fn view(&self) -> Arc<View> {
         self.pictures.load().view.clone()

@@ -160,6 +160,11 @@ impl Control {
         Ok((Control { thread }, Desk { wishes }))
     }
 
+    /// Whether it is over before its time.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits for its end, which comes with the phase.
     pub fn join(self) {
         if self.thread.join().is_err() {
@@ -249,7 +254,13 @@ impl Chief {
         let Reconfiguration { plans, policies, publish, state_file } = change;
         let prepared = self.fleet.prepare(plans).map_err(|error| error.to_string())?;
         let report = self.fleet.adopt(prepared, now());
-        (self.publish, self.state_file) = (publish, state_file);
+        self.publish = publish;
+        if let Some(file) = state_file.as_ref().filter(|_| state_file != self.state_file)
+            && let Err(problem) = keep::save(file, self.fleet.orders())
+        {
+            tracing::error!(problem, "operators' orders can't be kept");
+        }
+        self.state_file = state_file;
         self.show();
         self.watching.follow(&self.fleet, &policies);
         Ok(report)
@@ -258,7 +269,7 @@ impl Chief {
     fn obey(&mut self, pool: &str, backend: &str, order: Order) -> Result<Obeyed, String> {
         let report = self.fleet.obey(pool, backend, order, now())?;
         let revision = self.show();
-        tracing::info!(pool, backend, ?order, revision, "an operator's order");
+        tracing::info!(pool, backend, %order, revision, "an operator's order");
         let kept = match &self.state_file {
             Some(file) => keep::save(file, self.fleet.orders()),
             None => Err("there is no `server.state_file`: a restart forgets it".to_owned()),

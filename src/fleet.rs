@@ -171,7 +171,12 @@ impl Fleet {
             // A failure from a trial that is over, or from before a change of the configuration: it counts in the row, and is no row.
             Fact::Struck { failures, .. } if !member.is_enough(failures, &plan.passive) => {}
             Fact::Struck { failures, last } => {
-                let why = format!("{failures} requests in a row failed, the last with {last}");
+                // An answer that counts as a failure is one by its status.
+                let last = if last == "answered" { "its status" } else { last };
+                let why = match failures {
+                    1 => format!("a request failed: {last}"),
+                    _ => format!("{failures} requests in a row failed, the last: {last}"),
+                };
                 if !member.struck(&why, &plan.passive, may_eject, now.instant) {
                     member.backend.load.forget_strikes();
                 }
@@ -193,6 +198,7 @@ impl Fleet {
         let (mut changes, mut moved) = (Vec::new(), false);
         for state in &mut self.pools {
             if state.turn.as_ref().is_some_and(|turn| turn.ramp.is_over(now.instant)) {
+                // Those before it are over for its keys too.
                 state.turn = None;
                 moved = true;
             }

@@ -30,6 +30,7 @@ mod short;
 mod tunnel;
 mod under_way;
 mod waits;
+mod warmth;
 
 use std::{
     cell::{Cell, RefCell},
@@ -182,9 +183,9 @@ impl Deref for Held {
 
 /// A request under way.
 #[derive(Debug)]
-struct Entered<'a>(&'a AtomicUsize);
+struct Entered(Arc<AtomicUsize>);
 
-impl Drop for Entered<'_> {
+impl Drop for Entered {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
@@ -230,9 +231,9 @@ impl Gateway {
     ///
     /// # Errors
     /// There is no room.
-    fn enter(&self, plan: &Plan) -> Result<Option<Entered<'_>>, Refusal> {
+    fn enter(&self, plan: &Plan) -> Result<Option<Entered>, Refusal> {
         let Some(most) = plan.max_requests else { return Ok(None) };
-        let entered = Entered(&self.under_way);
+        let entered = Entered(self.under_way.clone());
         if self.under_way.fetch_add(1, Relaxed) >= most { Err(Refusal::Overload) } else { Ok(Some(entered)) }
     }
 

@@ -92,7 +92,9 @@ fn percent_decoded(segment: &str) -> Cow<'_, str> {
 pub(super) async fn change(state: &State, request: &Request<Incoming>) -> Answer {
     let done = match Change::of(request.uri()) {
         None => return error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
-        Some(Change::Reload) => state.operator.reload().await.map(|report| json(StatusCode::OK, &report)),
+        Some(Change::Reload) => {
+            state.operator.clone().reload().await.map(|report| json(StatusCode::OK, &report))
+        }
         Some(Change::Upgrade) => {
             state.operator.upgrade().await.map(|pid| json(StatusCode::OK, &serde_json::json!({ "pid": pid })))
         }

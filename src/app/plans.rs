@@ -13,6 +13,7 @@ use crate::{
     control::{self, WatchPolicy, probe::ProbeKind},
     fleet::{self, Fleet, Moment, Orders, Thresholds, View},
     proxy::{Plan, PoolPlan, client::TrustedProxies, route::Router},
+    ring::Place,
     server::ServerPolicy,
     telemetry::access::AccessLog,
     tls::BackendTls,
@@ -124,6 +125,13 @@ fn watch_policy((pool, approach): (&PoolConfig, &Approach)) -> WatchPolicy {
         probe: pool.probe.clone(),
         approach: approach.clone(),
         resolve_interval: pool.resolve_interval,
-        words: format!("{:?} {:?} {}", pool.probe, pool.resolve_interval, reached(pool)).into(),
+        words: format!("{:?} {:?} {} {:?}", pool.probe, pool.resolve_interval, reached(pool), contents(pool))
+            .into(),
     }
+}
+
+/// What the files for TLS to a pool's backends hold, as hashes.
+fn contents(pool: &PoolConfig) -> Vec<Option<Place>> {
+    let files = pool.tls.iter().flat_map(|tls| [&tls.roots, &tls.certificate, &tls.key]);
+    files.flatten().map(|file| Some(Place::of(&std::fs::read(file).ok()?))).collect()
 }

@@ -98,6 +98,21 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// The log that is wanted from now on: the same one, which begins its file anew in case that was moved away, or another.
+    fn follow(
+        &mut self,
+        now: Option<&AccessLogPolicy>,
+        wanted: Option<&AccessLogPolicy>,
+    ) -> std::io::Result<Option<AccessLog>> {
+        match (&self.log, wanted) {
+            (Some(log), Some(policy)) if now == wanted => {
+                log.reopen(policy)?;
+                Ok(Some(log.clone()))
+            }
+            _ => self.open(wanted),
+        }
+    }
+
     /// Opens the log.
     pub(super) fn open(&mut self, policy: Option<&AccessLogPolicy>) -> std::io::Result<Option<AccessLog>> {
         let opened = policy.map(|policy| AccessLog::open(policy, self.log.as_ref())).transpose()?;
@@ -148,7 +163,7 @@ impl Reloader {
         let approaches = load_approaches(&config).map_err(|error| error.to_string())?;
         let listeners =
             self.front.prepare(&config.listeners, &config.client).map_err(|error| error.to_string())?;
-        let opened = self.access().open(config.access_log.as_ref());
+        let opened = self.access().follow(current.access_log.as_ref(), config.access_log.as_ref());
         let access_log = opened.map_err(|error| format!("the access log can't be opened: {error}"))?;
         let plan = Arc::new(make_plan(&config, &approaches, access_log.clone()));
         let hung = self.pictures.clone();
@@ -204,7 +219,14 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         }
     };
     note("server.workers", old.server.workers != new.server.workers);
-    note("server.user", old.server.user != new.server.user);
+    if old.server.user != new.server.user {
+        notes.push("`server.user` has changed, which takes a restart".to_owned());
+    }
+    let mut note = |key: &str, differs: bool| {
+        if differs {
+            notes.push(format!("`{key}` has changed, which takes a restart or an upgrade"));
+        }
+    };
     note("admin.address", old.admin.address != new.admin.address);
     note("log.format", old.log.format != new.log.format);
     notes
@@ -252,17 +274,25 @@ fn tell(report: Reconfigured, changed: server::Changed, warnings: Vec<String>) -
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, OperatorError>> + Send + 'a>>;
 
 impl Operator for Reloader {
-    fn reload(&self) -> Answer<'_, serde_json::Value> {
+    fn reload(self: Arc<Self>) -> Answer<'static, serde_json::Value> {
         Box::pin(async {
-            let report = self.reload().await.map_err(OperatorError::Refused)?;
+            // A task of its own: whoever asked may go away, and half a reload is worse than none.
+            let reload = tokio::spawn(async move { Reloader::reload(&self).await });
+            let report = reload.await.map_err(|error| OperatorError::Failed(error.to_string()))?;
+            let report = report.map_err(OperatorError::Refused)?;
             Ok(serde_json::to_value(report).unwrap_or_default())
         })
     }
 
     fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Answer<'a, Obeyed> {
         Box::pin(async move {
+            // What another process has read already, it would not hear of.
+            let _stays = self.config.lock().await;
+            if self.handover.is_under_way() {
+                return Err(OperatorError::NotNow("another process is taking over: ask that one".into()));
+            }
             let obeyed = self.desk.obey(pool, backend, order).await.map_err(OperatorError::Refused)?;
-            let share = obeyed.report.moved.first().map_or(0.0, |moved| moved.share);
+            let share = obeyed.report.moved.iter().map(|moved| moved.share).sum();
             Ok(Obeyed { share_moved: share, not_kept: obeyed.not_kept })
         })
     }

@@ -126,8 +126,8 @@ async fn until_ended(
     loop {
         let asked = tokio::select! {
             asked = signals.next() => match asked {
-                // A process that was about to take over is not to: it ends with the heir.
-                Asked::Stop => return None,
+                // A process that was about to take over is not to; one that has already is on its own.
+                Asked::Stop => return heir.under_way.take().and_then(|(succession, _)| succession.abandon()),
                 Asked::Reload => true,
                 Asked::Upgrade => {
                     heir.begin(running, None);
@@ -142,7 +142,13 @@ async fn until_ended(
                 None => false,
                 there => return there,
             },
-            _ = look.tick() => false,
+            _ = look.tick() => {
+                if running.is_headless() {
+                    tracing::error!("the control thread is gone: nobody finds out any more who is down");
+                    return None;
+                }
+                false
+            }
         };
         let now = reloader.watched().map(identity);
         if asked || (now.is_some() && seen.is_some() && now != seen) {

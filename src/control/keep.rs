@@ -33,7 +33,12 @@ pub(super) fn save(file: &Path, orders: &Orders) -> Result<(), String> {
         let mut new = fs::File::create(&beside)?;
         new.write_all(orders.to_text().as_bytes())?;
         new.sync_all()?;
-        fs::rename(&beside, file)
+        fs::rename(&beside, file)?;
+        // The name is in the directory.
+        fs::File::open(
+            file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        )?
+        .sync_all()
     };
     write().map_err(|error| format!("{} can't be written: {error}", file.display()))
 }

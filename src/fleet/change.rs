@@ -64,6 +64,12 @@ pub struct Moved {
 #[derive(Debug)]
 pub struct Prepared(Vec<(PoolPlan, Ring)>);
 
+/// Changes of a ring that can be under way one after the other. A further one ends the oldest.
+const TURNS: usize = 4;
+
+/// The longest that a change of a ring takes, whatever its budget.
+const LONGEST_TURN: Duration = Duration::from_secs(24 * 3600);
+
 impl Fleet {
     /// Does all of a change that can fail, and changes nothing.
     ///
@@ -74,7 +80,8 @@ impl Fleet {
         for plan in plans {
             let members =
                 plan.members.iter().map(|member| (member.name.clone(), self.weight_of(&plan, member)));
-            let left = members.clone().filter(|(_, weight)| !weight.is_zero()).count();
+            // Operators' orders do not count: what they have drained is meant.
+            let left = plan.members.iter().filter(|member| !member.weight.is_zero()).count();
             let ring = Ring::build(members, plan.replicas);
             let ring = ring.map_err(|error| Unchanged::Ring { pool: plan.name.clone(), error })?;
             if left < plan.min_backends && self.is_running {
@@ -208,6 +215,7 @@ impl Fleet {
                         Some(_) => report.changed.push(name),
                         None => report.added.push(name),
                     }
+                    let predecessor = known.filter(|known| known.backend.address == policy.address);
                     let backend = Backend::new(
                         self.next_backend_id(),
                         policy.name.clone(),
@@ -215,7 +223,11 @@ impl Fleet {
                         plan.reached.clone(),
                         self.workers,
                     );
-                    members.push(MemberState::new(Arc::new(backend), policy, &plan, order, joins, now));
+                    let mut member = MemberState::new(Arc::new(backend), policy, &plan, order, joins, now);
+                    if let Some(known) = &predecessor {
+                        member.inherit(known);
+                    }
+                    members.push(member);
                 }
             }
         }
@@ -235,6 +247,15 @@ impl Fleet {
 }
 
 impl MemberState {
+    /// It is where another one was that was reached in another way: what is known about that holds until something else is known.
+    fn inherit(&mut self, known: &MemberState) {
+        (self.addresses, self.looked_up) = (known.addresses.clone(), known.looked_up);
+        if self.health == Health::Unproven && known.health != Health::Unwatched {
+            (self.health, self.health_reason) = (known.health, known.health_reason.clone());
+        }
+        (self.since, self.reason) = (known.since, known.reason.clone());
+    }
+
     /// It stays; what is asked of it may be new.
     fn keep(&mut self, policy: &MemberPolicy, plan: &PoolPlan, now: Moment) {
         let before = self.standing();
@@ -257,24 +278,47 @@ impl MemberState {
 }
 
 impl PoolState {
-    /// Has the ring take the old one's place: at once, or key by key.
+    /// Has the ring take the old one's place: at once, or key by key. What leaves takes its keys along at once.
     fn turn_from(&mut self, old: &Ring, now: Moment, report: &mut Reconfigured) {
         let share = old.share_moved(&self.ring);
         let under_way = self.turn.take();
+        let renew = |ring: &Arc<Ring>| self.of_present(ring);
+        let earlier = under_way.and_then(|turn| turn.renewed(now.instant, TURNS, &renew));
         if share == 0.0 {
             // Only members without a place came or went: keys that are on their way stay on it.
-            self.turn =
-                under_way.and_then(|turn| Some(Turn { before: self.of_present(&turn.before)?, ..turn }));
+            self.turn = earlier;
             return;
         }
+        let leaving = self.share_of_leaving(old);
+        let moving = (share - leaving).max(0.0);
+        let left = moving + earlier.as_ref().map_or(0.0, |earlier| earlier.left(now.instant));
         let most = self.plan.max_moved_per_minute;
-        let needed = if most > 0.0 { Duration::from_secs_f64(60.0 * share / most) } else { Duration::ZERO };
-        let within = self.plan.ramp.max(needed);
-        report.moved.push(Moved { pool: self.pool.name.clone(), share, within });
-        if !within.is_zero() {
-            let ramp = Ramp { began: now.instant, length: within, steered: None };
-            self.turn = self.of_present(old).map(|before| Turn { before, ramp });
+        let needed = if most > 0.0 { 60.0 * left / most } else { 0.0 };
+        let needed = Duration::try_from_secs_f64(needed).unwrap_or(LONGEST_TURN).min(LONGEST_TURN);
+        // A share so small is the rounding of places to a fraction.
+        let is_more = moving > 1e-9;
+        let within = if is_more { self.plan.ramp.max(needed) } else { Duration::ZERO };
+        for (share, within) in [(leaving, Duration::ZERO), (moving, within)] {
+            if share > 1e-9 {
+                report.moved.push(Moved { pool: self.pool.name.clone(), share, within });
+            }
         }
+        if within.is_zero() {
+            // Nothing is moved by this one beside what leaves: whatever was on its way stays so.
+            self.turn = if is_more { None } else { earlier };
+            return;
+        }
+        let ramp = Ramp { began: now.instant, length: within, steered: None };
+        let earlier = earlier.map(Arc::new);
+        self.turn = self.of_present(old).map(|before| Turn { before, ramp, share: moving, earlier });
+    }
+
+    /// The share of the keys whose owner has no place any more.
+    fn share_of_leaving(&self, old: &Ring) -> f64 {
+        let stays =
+            |name: &str| self.ring.index_of(name).is_some_and(|at| !self.ring.member(at).weight.is_zero());
+        let leaving = old.members().iter().zip(old.shares()).filter(|(member, _)| !stays(&member.name));
+        leaving.map(|(_, share)| share).sum()
     }
 
     /// An old ring, over the members that there are now. `None`: none of them has a place on it.

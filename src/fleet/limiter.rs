@@ -30,6 +30,8 @@ pub(super) struct Limiter {
     /// Nanoseconds of latency, and answers, counted when the sample began.
     since: (u64, u64),
     best: Best,
+    /// How long the best latency is believed: not as long for all, so that not all measure at one moment.
+    best_for: Duration,
 }
 
 /// The best mean latency.
@@ -49,9 +51,10 @@ enum Best {
 }
 
 impl Limiter {
-    /// One that begins to measure, with what has been counted so far.
-    pub(super) fn new(counts: (u64, u64)) -> Limiter {
-        Limiter { limit: FIRST, since: counts, best: Best::Measuring { begun: false } }
+    /// One that begins to measure, with what has been counted so far. `number` tells it from others.
+    pub(super) fn new(counts: (u64, u64), number: usize) -> Limiter {
+        let best_for = BEST_FOR + BEST_FOR.mul_f64((number % 16) as f64 / 16.0);
+        Limiter { limit: FIRST, since: counts, best: Best::Measuring { begun: false }, best_for }
     }
 
     /// Takes in the counts so far and the requests in flight, and returns the bound.
@@ -75,7 +78,7 @@ impl Limiter {
                 return;
             }
             Best::Measuring { begun: true } => {
-                self.best = Best::Known { nanos: mean, until: now + BEST_FOR };
+                self.best = Best::Known { nanos: mean, until: now + self.best_for };
                 return;
             }
             Best::Known { until, .. } if until <= now => {
@@ -101,7 +104,7 @@ mod tests {
     /// A backend with so many workers, each taking 10 ms: what is above them waits. Offered as much as is let through.
     fn settle(workers: f64, ticks: u32) -> u32 {
         let began = Instant::now();
-        let mut limiter = Limiter::new((0, 0));
+        let mut limiter = Limiter::new((0, 0), 0);
         let (mut counts, mut limit, mut highest) = ((0, 0), LEAST as u32, 0);
         for tick in 0..ticks {
             let latency = 10e6 * (f64::from(limit) / workers).max(1.0);
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn it_does_not_grow_where_nobody_needs_it() {
         let began = Instant::now();
-        let mut limiter = Limiter::new((0, 0));
+        let mut limiter = Limiter::new((0, 0), 0);
         for tick in 0..3_u32 {
             limiter.observe(began, (u64::from(tick) * 20_000_000, u64::from(tick) * 20), 2);
         }

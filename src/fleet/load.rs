@@ -63,7 +63,11 @@ impl LoadCells {
 
     /// Sets the most that there may be.
     pub(super) fn set_limit(&self, limit: Option<u32>) {
-        self.limit.store(limit.unwrap_or(u32::MAX), Relaxed);
+        let limit = limit.unwrap_or(u32::MAX);
+        let before = self.limit.swap(limit, SeqCst);
+        for _ in before..limit.min(before.saturating_add(self.waiting())) {
+            self.wake_next();
+        }
     }
 
     /// Requests that wait for room.
@@ -180,7 +184,7 @@ impl<'a> Slot<'a> {
         let mut busy = None;
         // In one step: two workers that look before they take could both take the last place, and one that takes before it looks could
         // make another believe that there is none.
-        let taken = cells.in_flight.fetch_update(SeqCst, Relaxed, |now| {
+        let taken = cells.in_flight.fetch_update(SeqCst, SeqCst, |now| {
             busy = if now >= limit {
                 Some(Busy::Full)
             } else if bound.share > 0.0 && now >= bound.floor && u64::from(now) >= bound.most(total() + 1) {
@@ -244,6 +248,8 @@ impl<'a> Future for Room<'a> {
         let own = queue.iter().position(|(number, _)| *number == self.number);
         match own {
             Some(at) => queue[at].1.clone_from(cx.waker()),
+            // Woken, and too late: it keeps its turn.
+            None if self.registered => queue.push_front((self.number, cx.waker().clone())),
             None if queue.len() >= self.most as usize => return Poll::Ready(None),
             None => queue.push_back((self.number, cx.waker().clone())),
         }

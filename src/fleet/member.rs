@@ -73,6 +73,7 @@ impl MemberState {
         };
         let reason: Arc<str> = unresolved.unwrap_or(why).into();
         backend.load.set_limit(plan.load.max_in_flight);
+        let starts_serving = !addresses.is_empty() && health == Health::Unwatched;
         MemberState {
             looked_up: !addresses.is_empty(),
             backend,
@@ -86,7 +87,7 @@ impl MemberState {
             penalty: 0,
             calm_since: None,
             ramp: None,
-            is_first_time: !joins,
+            is_first_time: !joins && !starts_serving,
             window: Window::new(),
             limiter: None,
             warmth: (0, 0),
@@ -214,7 +215,7 @@ impl MemberState {
         let before = self.standing();
         match self.trust {
             Trust::Ejected { until } if until <= now.instant => self.end_ejection(policy, now.instant),
-            Trust::Trial { until } if until <= now.instant => {
+            Trust::Trial { until } if until <= now.instant && self.backend.load.in_flight() == 0 => {
                 self.end_trial("nothing was said against it in its trial")
             }
             Trust::Trial { .. } => self.backend.load.renew_trial(policy.trial),
@@ -290,7 +291,7 @@ impl MemberState {
         }
         let nanos = self.backend.sum(|cells| cells.latency_nanos.get());
         let counts = (nanos, self.backend.sum(|cells| cells.latency_count.get()));
-        let limiter = self.limiter.get_or_insert_with(|| Limiter::new(counts));
+        let limiter = self.limiter.get_or_insert_with(|| Limiter::new(counts, self.backend.id));
         let limit = limiter.observe(now, counts, self.backend.load.in_flight());
         self.backend.load.set_limit(Some(policy.max_in_flight.map_or(limit, |most| most.min(limit))));
     }

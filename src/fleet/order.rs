@@ -2,7 +2,7 @@
 //!
 //! Owns the orders' meaning: they stand above the configuration until they are taken back. Never opens a file.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,16 @@ pub enum Order {
     Drain,
     /// Another weight than the configuration's.
     Weight(Weight),
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Order::None => f.write_str("none"),
+            Order::Drain => f.write_str("drain"),
+            Order::Weight(weight) => write!(f, "weight {weight}"),
+        }
+    }
 }
 
 impl Order {

@@ -51,6 +51,41 @@ pub struct Turn {
     pub before: Arc<Ring>,
     /// How far it is.
     pub ramp: Ramp,
+    /// The share of the keys that it moves, from 0 to 1.
+    pub share: f64,
+    /// The ring before was still taking the place of another one: keys that have not moved in that turn either are there.
+    pub earlier: Option<Arc<Turn>>,
+}
+
+impl Turn {
+    /// The ring of a key that has not moved to the present one. `None`: it has.
+    pub fn ring_for(&self, place: Place, now: Instant) -> Option<&Ring> {
+        if self.ramp.has_moved(place, now) {
+            return None;
+        }
+        Some(self.earlier.as_ref().and_then(|earlier| earlier.ring_for(place, now)).unwrap_or(&self.before))
+    }
+
+    /// The share of the keys that it and those before it have still to move, from 0 on.
+    pub(super) fn left(&self, now: Instant) -> f64 {
+        let earlier = self.earlier.as_ref().map_or(0.0, |earlier| earlier.left(now));
+        earlier + self.share * (1.0 - self.ramp.progress(now))
+    }
+
+    /// The same without turns that are over, and with at most so many: the oldest ends early if there are more. Its rings are made anew
+    /// by `ring`; where that is not possible it ends there.
+    pub(super) fn renewed(
+        &self,
+        now: Instant,
+        most: usize,
+        ring: &dyn Fn(&Arc<Ring>) -> Option<Arc<Ring>>,
+    ) -> Option<Turn> {
+        if most == 0 || self.ramp.is_over(now) {
+            return None;
+        }
+        let earlier = self.earlier.as_ref().and_then(|earlier| earlier.renewed(now, most - 1, ring));
+        Some(Turn { before: ring(&self.before)?, earlier: earlier.map(Arc::new), ..*self })
+    }
 }
 
 /// When the key at this place moves: from 0, among the first, to below 1. It does not depend on where on the ring the place lies:

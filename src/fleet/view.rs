@@ -190,8 +190,8 @@ impl PoolView {
     /// The ring that decides about a key at this place.
     pub fn ring_for(&self, place: Place, now: Instant) -> &Ring {
         match &self.turn {
-            Some(turn) if !turn.ramp.has_moved(place, now) => &turn.before,
-            _ => &self.ring,
+            Some(turn) => turn.ring_for(place, now).unwrap_or(&self.ring),
+            None => &self.ring,
         }
     }
 }
@@ -217,8 +217,11 @@ fn bounds(members: &mut [MemberView], load: &LoadPolicy) {
         return;
     }
     let weight = |member: &MemberView| member.weight.millionths() as f64;
-    let is_whole = |member: &&MemberView| member.standing == Standing::Serving && member.ramp.is_none();
-    let serving: f64 = members.iter().filter(is_whole).map(weight).sum();
+    let serves = |member: &&MemberView| member.standing == Standing::Serving;
+    let is_whole = |member: &&MemberView| serves(member) && member.ramp.is_none();
+    let whole: f64 = members.iter().filter(is_whole).map(weight).sum();
+    // Where most come back at once, the few that have stayed must not carry the load of all.
+    let serving = whole.max(members.iter().filter(serves).map(weight).sum::<f64>() / 2.0);
     if serving == 0.0 {
         return;
     }

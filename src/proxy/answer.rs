@@ -17,11 +17,11 @@ use super::{
     rewrite::FieldChanges,
     tunnel::Passed,
     waits::{Slow, Waits},
+    warmth,
 };
 use crate::{
     http1::{
-        AnswerError, AnswerHead, BodyReader, Field, Framing, Parsed, Piece, RequestHead, Version,
-        has_head_end,
+        AnswerError, AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version, has_head_end,
     },
     io::{Buffer, BufferPool, Pipe, Pipes, ReadHalf, WriteHalf},
     limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS, PIPE_BYTES, SPLICE_FROM},
@@ -103,7 +103,7 @@ impl Terms<'_> {
         self.progress.status.set(Some(head.status));
         self.progress.first_byte.set(Some(Instant::now()));
         if let Some((header, cells)) = self.warmth {
-            count_warmth(header, cells, input, head);
+            warmth::count(header, cells, input, head);
         }
         let client = self.client_framing(framing);
         write_answer(out, input, head, client, self.changes);
@@ -132,14 +132,6 @@ impl Terms<'_> {
             self.request.keep_alive && self.sent.get() && !self.draining.get() && body != Framing::Close;
         ClientFraming { body, keep_alive, version }
     }
-}
-
-/// An answer that says that it was a hit, or that it was none. One that says nothing does not count.
-fn count_warmth(header: &str, cells: &BackendCells, input: &[u8], head: &AnswerHead) {
-    let is_it = |field: &&Field| field.name.of(input).eq_ignore_ascii_case(header.as_bytes());
-    let Some(field) = head.fields().iter().find(is_it) else { return };
-    let says_hit = field.value.of(input).windows(3).any(|word| word.eq_ignore_ascii_case(b"hit"));
-    if says_hit { cells.hits.bump() } else { cells.misses.bump() }
 }
 
 /// The log alone says what is wrong with it: clients are told nothing about the inside.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Gateway, PoolPlan,
+    Entered, Gateway, PoolPlan,
     answer::{Answered, Cut, Progress, Receiving, Terms},
     exchange::ClientEnd,
     head::{Forwarding, write_request, write_request_section},
@@ -81,6 +81,8 @@ pub(super) struct Attempt<'a> {
     pub(super) place: Option<Place>,
     /// What could follow.
     pub(super) onward: &'a Onward<'a>,
+    /// The request's count against the bound on all requests. A connection that has changed its protocol gives it up.
+    pub(super) entered: &'a Cell<Option<Entered>>,
     /// When the whole exchange must be over.
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
@@ -286,6 +288,7 @@ impl Attempt<'_> {
     async fn tunnel(&self, mut connection: Connection, client: &mut ClientEnd) -> Outcome {
         let backend = &self.member.backend;
         let forward = &self.plan.forward;
+        drop(self.entered.take());
         let _open = Upgraded::begin(backend.cells(self.gateway.worker));
         client.stream.become_raw();
         let ends = Leaving::new(self);

@@ -50,7 +50,7 @@ pub struct Candidates<'v> {
     owner: Option<MemberIndex>,
     tried: Few,
     /// Those that could not have it, for a reason that may pass.
-    passed: Few,
+    passed: Seen,
     rules: Rules,
     /// `None`: nobody can have it.
     tier: Option<Tier>,
@@ -99,6 +99,33 @@ impl Few {
     }
 }
 
+/// Members that were looked at: exactly, up to 128 of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    low: u128,
+    /// How many of `low` there are, and those beyond, as often as they were looked at.
+    count: usize,
+}
+
+impl Seen {
+    fn contains(&self, MemberIndex(member): MemberIndex) -> bool {
+        member < u128::BITS && self.low & (1 << member) != 0
+    }
+
+    /// Members beyond the 128th are not remembered, and not counted: then they are looked at again.
+    fn add(&mut self, member: MemberIndex) {
+        if member.0 < u128::BITS && !self.contains(member) {
+            self.low |= 1 << member.0;
+            self.count += 1;
+        }
+    }
+}
+
+/// Whether requests wait for this backend already, and further ones have to queue behind them.
+fn is_waited_for(rules: &Rules, view: &MemberView) -> bool {
+    rules.when_full == WhenFull::Queue && view.backend.load.waiting() > 0
+}
+
 impl<'v> Candidates<'v> {
     /// The way from this place, at this time.
     pub fn new(pool: &'v PoolView, place: Place, now: Instant, rules: Rules) -> Candidates<'v> {
@@ -111,7 +138,7 @@ impl<'v> Candidates<'v> {
             nodes: ring.nodes_from(place),
             owner: ring.owner(place),
             tried: Few::NONE,
-            passed: Few::NONE,
+            passed: Seen::default(),
             rules: Rules { attempts: rules.attempts.min(ATTEMPTS_MAX), ..rules },
             tier: Some(pool.tier)
                 .filter(|tier| *tier != Tier::Bad || rules.on_all_down == OnAllDown::TryAnyway),
@@ -203,6 +230,13 @@ impl<'v> Candidates<'v> {
                 if !tier.takes(view.standing) || self.tried.contains(member) || self.passed.contains(member) {
                     continue;
                 }
+                if is_waited_for(&self.rules, view) {
+                    // Who came first goes first.
+                    self.passed.add(member);
+                    self.left_out.get_or_insert(OffOwner::OwnerFull);
+                    self.met_full = true;
+                    return Next::Wait(member);
+                }
                 let reason = match self.admit(view) {
                     Ok(slot) => {
                         self.tried.add(member);
@@ -211,6 +245,7 @@ impl<'v> Candidates<'v> {
                     Err(reason) => reason,
                 };
                 self.passed.add(member);
+                let all_seen = self.tried.count + self.passed.count >= self.pool.usable;
                 if Some(member) == self.owner {
                     self.left_out.get_or_insert(reason);
                 }
@@ -222,6 +257,10 @@ impl<'v> Candidates<'v> {
                         WhenFull::Refuse => return Next::Nobody,
                     }
                 }
+                // Whoever else is on the ring can't be had, or has been looked at.
+                if all_seen {
+                    break;
+                }
             }
             // Whoever was left out for the sake of others is better than nobody, and so is one that has no place on the ring before.
             let is_turning = !std::ptr::eq(self.ring, &*self.pool.ring);
@@ -229,7 +268,7 @@ impl<'v> Candidates<'v> {
                 return Next::Nobody;
             }
             self.round = Round::Anybody;
-            self.passed = Few::NONE;
+            self.passed = Seen::default();
             self.nodes = self.pool.ring.nodes_from(self.place);
         }
     }

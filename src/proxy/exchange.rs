@@ -3,6 +3,7 @@
 //! Owns the order of steps: route, key, owners, attempts, refusal. Start at [`exchange`].
 
 use std::{
+    cell::Cell,
     net::IpAddr,
     rc::Rc,
     task::Poll,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Gateway, Picture, PoolPlan,
+    Entered, Gateway, Picture, PoolPlan,
     answer::Progress,
     attempt::{Attempt, Outcome, Ran},
     choose::{Candidates, Next},
@@ -139,8 +140,8 @@ pub async fn exchange(
         let mut body = RequestBody::new(head.framing, 0, None);
         return redirect(client, &mut record, &mut body, port).await;
     }
-    let _entered = match gateway.enter(&picture.plan) {
-        Ok(entered) => entered,
+    let entered = match gateway.enter(&picture.plan) {
+        Ok(entered) => Cell::new(entered),
         Err(refusal) => {
             let mut body = RequestBody::new(head.framing, 0, None);
             return refuse(client, &mut record, &mut body, refusal).await;
@@ -175,7 +176,7 @@ pub async fn exchange(
     if body.announces_too_much() {
         return refuse(client, &mut record, &mut body, Refusal::BodyTooLarge).await;
     }
-    let way = Way { picture: &picture, plan, place, rewrite };
+    let way = Way { picture: &picture, plan, place, rewrite, entered: &entered };
     attempts(client, &mut record, &mut body, way).await
 }
 
@@ -223,6 +224,8 @@ struct Way<'a> {
     plan: &'a PoolPlan,
     place: Place,
     rewrite: Option<&'a Rewrite>,
+    /// The request's count against the bound on all requests.
+    entered: &'a Cell<Option<Entered>>,
 }
 
 /// Attempts at distinct owners until one answers, or no further one is allowed.
@@ -232,7 +235,7 @@ async fn attempts(
     body: &mut RequestBody,
     way: Way<'_>,
 ) -> After {
-    let Way { picture, plan, place, rewrite } = way;
+    let Way { picture, plan, place, rewrite, entered } = way;
     let (gateway, head) = (record.gateway, record.head);
     let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
     let upgrade = head.upgrade().filter(|asked| plan.allows_upgrade(asked));
@@ -269,7 +272,7 @@ async fn attempts(
         let mut times = 0;
         let chosen = match again {
             Some(member) => Ok((member, Slot::keep(&pool.member(member).backend))),
-            None => choose(&mut candidates, pool, plan, client, gateway).await,
+            None => choose(&mut candidates, (pool, plan), client, gateway, total).await,
         };
         let (member, slot) = match chosen {
             Ok((member, slot)) => (member, Some(slot)),
@@ -318,6 +321,7 @@ async fn attempts(
             progress: &progress,
             place: record.routed.as_ref().and_then(|routed| routed.key.as_ref()).map(|_| place),
             onward: &onward,
+            entered,
             total,
             fresh,
             changes: told.as_ref().or(rewrite.map(|rewrite| &rewrite.response)),
@@ -383,10 +387,10 @@ async fn attempts(
 /// The next backend that the request can go to, waiting for a place where the pool says so; or the refusal. Neither: the client has gone.
 async fn choose<'v>(
     candidates: &mut Candidates<'v>,
-    pool: &'v PoolView,
-    plan: &PoolPlan,
+    (pool, plan): (&'v PoolView, &PoolPlan),
     client: &mut ClientEnd,
     gateway: &Gateway,
+    total: Option<Instant>,
 ) -> Result<(MemberIndex, Slot<'v>), Option<Refusal>> {
     match candidates.next_backend() {
         Next::Try(member, slot) => Ok((member, slot)),
@@ -395,6 +399,7 @@ async fn choose<'v>(
             let backend = &pool.member(member).backend;
             let mut room = Box::pin(Room::at(backend, gateway.random() as u64, plan.forward.queue));
             let due = Instant::now() + plan.forward.queue_timeout;
+            let due = total.map_or(due, |total| total.min(due));
             candidates.waited_for(member);
             let slot = std::future::poll_fn(|cx| {
                 if let Poll::Ready(slot) = room.as_mut().poll(cx) {

@@ -15,6 +15,7 @@ use crate::{
     fleet::{PoolView, Standing, View},
     http1::Method,
     ring::{MemberIndex, Place},
+    tally::{OffOwner, Refusal},
 };
 
 /// One backend on a key's walk.
@@ -188,11 +189,23 @@ fn summary(pool: &PoolView, candidates: &Candidates<'_>, chosen: Option<MemberIn
     };
     let owner_name = name(pool, owner);
     match chosen {
-        None => format!("{owner_name} owns the key; no backend of the pool is serving: 503"),
+        None => {
+            let why = match candidates.refusal() {
+                Refusal::Full => "the backends that could have it are full",
+                Refusal::OwnerDown => "it is not serving, and nobody else may",
+                _ => "no backend of the pool is serving",
+            };
+            format!("{owner_name} owns the key; {why}: 503")
+        }
         Some(member) if member == owner => format!("{owner_name} owns the key and gets the request"),
         Some(member) => {
-            let standing = pool.member(owner).standing.word();
-            format!("{owner_name} owns the key but is {standing}; {} stands in", name(pool, member))
+            let why = match candidates.off_owner(member) {
+                Some(OffOwner::Spill) => "has more than its share of the load".to_owned(),
+                Some(OffOwner::OwnerFull) => "is full".to_owned(),
+                Some(OffOwner::Ramp) => "has not been given it yet".to_owned(),
+                _ => format!("is {}", pool.member(owner).standing.word()),
+            };
+            format!("{owner_name} owns the key but {why}; {} stands in", name(pool, member))
         }
     }
 }

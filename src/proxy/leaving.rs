@@ -28,6 +28,8 @@ struct Moves {
     pool: usize,
     backend: usize,
     spread: Duration,
+    /// Where the key was at home when the connection came: it may have come elsewhere, for the load, say.
+    home: Option<usize>,
     /// The revision that was looked at last.
     seen: Cell<u64>,
     /// Its key has another owner: it is closed then.
@@ -42,6 +44,7 @@ impl<'a> Leaving<'a> {
             pool: attempt.pool.id,
             backend: attempt.member.backend.id,
             spread: forward.move_spread,
+            home: home(attempt.gateway, attempt.pool.id, place, Instant::now()),
             seen: Cell::new(0),
             due: Cell::new(None),
         });
@@ -70,6 +73,13 @@ impl Ends for Leaving<'_> {
     }
 }
 
+/// The backend where a key is at home now.
+fn home(gateway: &Gateway, pool: usize, place: Place, now: Instant) -> Option<usize> {
+    let picture = gateway.picture();
+    let pool = picture.view.pools.iter().find(|found| found.pool.id == pool)?;
+    Some(pool.member(pool.home(place, now)?).backend.id)
+}
+
 impl Moves {
     fn look(&self, gateway: &Gateway, now: Instant) {
         let picture = gateway.picture();
@@ -81,9 +91,10 @@ impl Moves {
         if self.seen.replace(picture.view.revision) == picture.view.revision && !is_ramping {
             return;
         }
-        let home = pool.and_then(|pool| Some(pool.member(pool.home(self.place, now)?).backend.id));
+        let home = home(gateway, self.pool, self.place, now);
         // With nobody to go to, it stays; a pool that is gone has no owners.
-        let has_moved = pool.is_none() || home.is_some_and(|home| home != self.backend);
+        let has_moved =
+            pool.is_none() || home.is_some_and(|home| home != self.backend && Some(home) != self.home);
         if !has_moved {
             self.due.set(None);
         } else if self.due.get().is_none() {

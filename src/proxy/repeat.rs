@@ -22,11 +22,13 @@ use crate::{http1::Method, limits::BACKOFF_MOST, tally::AttemptEnd};
 /// enough of an idle connection is no reason to send a key away from its owner.
 pub fn may_repeat(end: AttemptEnd, method: Method, body_can_be_sent_again: bool) -> bool {
     let reached = match end {
-        AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout | AttemptEnd::Refused => false,
+        AttemptEnd::ConnectFailed
+        | AttemptEnd::ConnectTimeout
+        | AttemptEnd::Shortage
+        | AttemptEnd::Refused => false,
         AttemptEnd::Stale | AttemptEnd::Broken | AttemptEnd::PerTry | AttemptEnd::Status => true,
         AttemptEnd::Answered
         | AttemptEnd::Timeout
-        | AttemptEnd::Shortage
         | AttemptEnd::Protocol
         | AttemptEnd::Truncated
         | AttemptEnd::Hedged
@@ -42,7 +44,7 @@ pub fn may_repeat(end: AttemptEnd, method: Method, body_can_be_sent_again: bool)
 /// connection take anything that its backend had closed.
 pub fn is_paid(end: AttemptEnd, same: bool) -> bool {
     match end {
-        AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout => same,
+        AttemptEnd::ConnectFailed | AttemptEnd::ConnectTimeout | AttemptEnd::Shortage => same,
         AttemptEnd::Stale => false,
         _ => true,
     }

@@ -89,6 +89,16 @@ impl Succession {
         Ok(Succession { is_given_up, thread: Some(thread), ended })
     }
 
+    /// Gives it up. The process that has taken over all the same, if it was too late for that.
+    pub fn abandon(mut self) -> Option<u32> {
+        self.is_given_up.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has told nothing.
+            let _ = thread.join();
+        }
+        self.ended.try_recv().ok()?.ok()
+    }
+
     /// How it ended: with the number of the process that has taken over, or with why it has not.
     ///
     /// # Errors

@@ -8,10 +8,10 @@ mod line;
 use std::{
     cell::RefCell,
     fmt,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
     mem,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -65,7 +65,7 @@ impl fmt::Display for KeyInLog {
 }
 
 /// What an operator chooses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLogPolicy {
     /// The form of a line.
     pub format: AccessFormat,
@@ -101,6 +101,8 @@ struct Counts {
 struct Batch {
     bytes: Vec<u8>,
     lines: usize,
+    /// Where lines go from here on, if elsewhere.
+    target: Option<File>,
 }
 
 /// A worker's own end of the log: lines are collected here and handed to the writer many at a time, because each hand-over may
@@ -130,7 +132,7 @@ impl AccessLog {
         before: Option<&AccessLog>,
     ) -> io::Result<(AccessLog, AccessWriter)> {
         let target: Box<dyn Write + Send> = match &policy.file {
-            Some(path) => Box::new(OpenOptions::new().append(true).create(true).open(path)?),
+            Some(path) => Box::new(open(path)?),
             None => Box::new(io::stdout()),
         };
         // The bound is on lines. No batch is empty, so there are never more batches than lines.
@@ -155,7 +157,7 @@ impl AccessLog {
         AccessLines {
             log: self.clone(),
             clock: RefCell::default(),
-            batch: RefCell::new(Batch { bytes: Vec::new(), lines: 0 }),
+            batch: RefCell::new(Batch { bytes: Vec::new(), lines: 0, target: None }),
         }
     }
 
@@ -163,7 +165,18 @@ impl AccessLog {
     pub fn close(&self) {
         self.counts.closing.store(true, Relaxed);
         // It wakes a writer that waits. One that does not will see it by itself.
-        let _ = self.queue.try_send(Batch { bytes: Vec::new(), lines: 0 });
+        let _ = self.queue.try_send(Batch { bytes: Vec::new(), lines: 0, target: None });
+    }
+
+    /// Begins the file anew: it may have been moved away.
+    ///
+    /// # Errors
+    /// It can't be opened, or so many lines wait that the writer can't be told.
+    pub fn reopen(&self, policy: &AccessLogPolicy) -> io::Result<()> {
+        let Some(path) = &policy.file else { return Ok(()) };
+        let target = Some(open(path)?);
+        let sent = self.queue.try_send(Batch { bytes: Vec::new(), lines: 0, target });
+        sent.map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "too many lines wait to be written"))
     }
 
     /// Whether both lead to the same writer.
@@ -209,7 +222,7 @@ impl AccessLines {
         let has_room = counts.waiting.fetch_add(lines, Relaxed) + lines <= counts.waiting_max;
         let bytes = if has_room { mem::take(&mut batch.bytes) } else { Vec::new() };
         batch.lines = 0;
-        if !has_room || self.log.queue.try_send(Batch { bytes, lines }).is_err() {
+        if !has_room || self.log.queue.try_send(Batch { bytes, lines, target: None }).is_err() {
             batch.bytes.clear();
             counts.waiting.fetch_sub(lines, Relaxed);
             counts.dropped.fetch_add(lines as u64, Relaxed);
@@ -244,10 +257,17 @@ impl AccessWriter {
     }
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
 fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, counts: &Counts) {
     let (mut told, mut told_at) = (0, Instant::now());
     let mut is_broken = false;
-    while let Ok(Batch { bytes, lines }) = batches.recv() {
+    while let Ok(Batch { bytes, lines, target: next }) = batches.recv() {
+        if let Some(next) = next {
+            target = Box::new(next);
+        }
         let written = target.write_all(&bytes).and_then(|()| target.flush());
         counts.waiting.fetch_sub(lines, Relaxed);
         match &written {

@@ -26,12 +26,13 @@ impl ConnectError {
     }
 }
 
-/// Whether an error is about this side and says nothing about the other: no descriptors, no ports, no memory.
+/// Whether an error is about this side and says nothing about the other: no descriptors, no memory. An address that can't be reached from
+/// here, or ports that have run out towards it, are another matter: another backend may do.
 pub fn is_local(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     const ENOBUFS: i32 = 105;
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+    error.kind() == io::ErrorKind::OutOfMemory
         || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
 

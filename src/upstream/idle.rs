@@ -173,6 +173,10 @@ impl Upstreams {
                 count(cells, if open { idle.because } else { Closed::ByBackend });
                 false
             });
+            if stack.idle.is_empty() {
+                // It may be gone for good, and its counts with it.
+                *stack = Stack::default();
+            }
         }
     }
 

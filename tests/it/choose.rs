@@ -83,7 +83,7 @@ proptest! {
             match state {
                 State::Free | State::Full => {}
                 State::Loaded => member.bound = Bound { share: 1e-9, floor: 0 },
-                State::Ramping => member.ramp = Some(Ramp { began: now, length: Duration::from_secs(1) }),
+                State::Ramping => member.ramp = Some(Ramp { began: now, length: Duration::from_secs(1), steered: None }),
                 State::Tried => member.standing = Standing::Trial,
                 State::Down => member.standing = Standing::Down,
             }

@@ -18,7 +18,8 @@ use fastrand::Rng;
 use ringway::{
     fleet::{
         Applied, Backend, Event, Fact, Fleet, LoadPolicy, MemberPolicy, Moment, OnAllDown, Order, Orders,
-        Outcome, PassivePolicy, PoolPlan, PoolView, Slot, Standing, Thresholds, Tier, Trust, Unchanged, View,
+        Outcome, PassivePolicy, PoolPlan, PoolView, Slot, Standing, Thresholds, Tier, Trust, Turn, Unchanged,
+        View,
     },
     proxy::{
         choose::{Candidates, Next, Rules},
@@ -132,6 +133,7 @@ fn plan(rng: &mut Rng, name: &str) -> PoolPlan {
     let members = (0..count).map(|i| member(rng, &format!("b{i}"))).collect();
     let mut plan = PoolPlan::new(name, rng.u32(4..24), members);
     (plan.thresholds, plan.ramp, plan.passive) = (thresholds(rng), ramp(rng), passive(rng));
+    plan.ramp_hits = *rng.choice(&[0.0, 0.0, 0.7]).unwrap();
     plan.load = LoadPolicy { factor: 0.0, ..LoadPolicy::default() };
     if rng.bool() {
         plan.load = load(rng);
@@ -408,8 +410,12 @@ impl<'t> Scene<'t> {
         self.tell(format!("{}: {failed} of {ended} requests fail", backend.name));
         backend.cells(0).ended.add(ended);
         backend.cells(0).failed.add(failed);
+        let (hits, misses) = (self.rng.u64(..30), self.rng.u64(..10));
+        backend.cells(0).hits.add(hits);
+        backend.cells(0).misses.add(misses);
         let member = &mut self.model.pools[pool].members[index];
         (member.ended, member.failed) = (member.ended + ended, member.failed + failed);
+        member.told = (member.told.0 + hits, member.told.1 + misses);
     }
 
     fn wait(&mut self) {
@@ -423,8 +429,11 @@ impl<'t> Scene<'t> {
             model.pools.iter().flat_map(|pool| &pool.members).map(model::Member::standing).collect()
         };
         let before = standings(&self.model);
+        let mut idle: Vec<Vec<bool>> = vec![Vec::new(); self.model.pools.len()];
+        self.fleet.backends().for_each(|(pool, backend)| idle[pool].push(backend.in_flight() == 0));
         let (changes, moved) = self.fleet.tick(now);
-        self.model.pools.iter_mut().for_each(|pool| pool.tick(now.instant));
+        let pools = self.model.pools.iter_mut().zip(&idle);
+        pools.for_each(|(pool, idle)| pool.tick(now.instant, |index| idle[index]));
         let after = standings(&self.model);
         let differ = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         assert_eq!(changes.len(), differ, "{changes:?}");
@@ -446,7 +455,7 @@ impl<'t> Scene<'t> {
         let (now, choices) = (self.now(), self.choices());
         let name = self.model.pools[pool].plan.name.clone();
         self.fleet.obey(&name, &backend.name, order, now).unwrap();
-        let turning = self.model.pools[pool].turn.is_some();
+        let turning = !self.model.pools[pool].turns.is_empty();
         self.model.obey(pool, index, order, now.instant);
         self.publish();
         if !turning {
@@ -478,7 +487,7 @@ impl<'t> Scene<'t> {
         assert!(!self.model.leaves_too_few(&plans));
         let report = self.fleet.adopt(prepared, now);
         self.tell(format!("a configuration: {report:?}\n    {plans:?}"));
-        let quiet = self.model.pools.iter().all(|pool| pool.turn.is_none());
+        let quiet = self.model.pools.iter().all(|pool| pool.turns.is_empty());
         let is_same_kind = plans.iter().all(|plan| {
             let old = self.plans.iter().find(|old| old.name == plan.name);
             old.is_none_or(|old| old.replicas == plan.replicas && old.load == plan.load)
@@ -546,7 +555,7 @@ impl<'t> Scene<'t> {
                     rng.choice(["127.0.0.1:2", "c.internal:80"]).unwrap().parse().unwrap();
             }
             8 => plan.thresholds = thresholds(rng),
-            9 => plan.ramp = ramp(rng),
+            9 => (plan.ramp, plan.ramp_hits) = (ramp(rng), *rng.choice(&[0.0, 0.7]).unwrap()),
             10 => plan.passive = passive(rng),
             11 => plan.load = load(rng),
             12 => plan.min_backends = rng.usize(..3),
@@ -613,7 +622,7 @@ impl<'t> Scene<'t> {
         for (at, model) in self.model.pools.iter().enumerate() {
             let standings = model.standings();
             for view in [&fresh.pools[at], &before.pools[at]] {
-                agree(view, model, &standings);
+                agree(view, model, &standings, self.now().instant);
             }
             for (member, view) in model.members.iter().zip(&fresh.pools[at].members) {
                 let kept = match view.trust {
@@ -653,7 +662,7 @@ impl<'t> Scene<'t> {
         for member in &view.members {
             assert_eq!(member.backend.in_flight(), under_way(member.backend.id) as u64);
         }
-        let turn = view.turn.as_ref().map(|turn| &*turn.before);
+        let turns: Vec<_> = turns(view).iter().map(|turn| &*turn.before).collect();
         for key in &self.keys {
             let walk: Vec<_> = view.ring.walk(*key).collect();
             let distinct: BTreeSet<_> = walk.iter().collect();
@@ -666,7 +675,7 @@ impl<'t> Scene<'t> {
                 tried.push(member.as_usize());
                 slots.push(slot);
             }
-            let mut wanted = model.choices(standings, (&view.ring, turn), *key, now, rooms);
+            let mut wanted = model.choices(standings, (&view.ring, &turns), *key, now, rooms);
             wanted.truncate(attempts);
             assert_eq!(tried, wanted, "{key:?}");
             let is_plain = total == 0 && view.members.iter().all(|member| member.standing != Standing::Trial);
@@ -685,14 +694,15 @@ impl<'t> Scene<'t> {
                 continue;
             }
             let ramping = view.members.iter().filter(|member| member.ramp.is_some()).count();
-            let ramps = ramping + usize::from(view.turn.is_some());
+            let turning = turns(view).len();
+            let ramps = ramping + turning;
             for key in &self.keys {
                 let mut met = vec![first_choice(view, *key, now)];
                 for step in 1..70 {
                     let next = first_choice(view, *key, now + Duration::from_secs(1) * step);
                     if met.last() != Some(&next) {
                         assert!(
-                            ramping > 0 && view.turn.is_some() || !met.contains(&next),
+                            ramping > 0 && turning > 0 || turning > 1 || !met.contains(&next),
                             "back: {met:?} {next:?}"
                         );
                         met.push(next);
@@ -712,7 +722,7 @@ impl<'t> Scene<'t> {
 }
 
 /// What is seen of a pool is what the model says.
-fn agree(view: &PoolView, model: &model::Pool, standings: &[Standing]) {
+fn agree(view: &PoolView, model: &model::Pool, standings: &[Standing], now: Instant) {
     assert_eq!(*view.pool.name, *model.plan.name);
     assert_eq!((view.members.len(), view.tier), (model.members.len(), model::tier(standings)));
     let serving = standings.iter().filter(|standing| **standing == Standing::Serving);
@@ -722,7 +732,11 @@ fn agree(view: &PoolView, model: &model::Pool, standings: &[Standing]) {
         assert_eq!(seen.backend.name, *name);
         assert_eq!(seen.standing, *standing, "{name}");
         assert_eq!((seen.order, seen.weight), (member.order, member.weight()), "{name}");
-        assert_eq!(seen.ramp.map(|ramp| (ramp.began, ramp.length)), member.ramp, "the ramp of {name}");
+        let (ramp, way) = (seen.ramp.as_ref(), member.ramp.as_ref());
+        let (ends, wanted) = (ramp.map(|r| (r.began, r.length)), way.map(|way| (way.began, way.length)));
+        assert_eq!(ends, wanted, "the ramp of {name}");
+        let progress = (ramp.map_or(1.0, |r| r.progress(now)), way.map_or(1.0, |way| way.progress(now)));
+        assert!((progress.0 - progress.1).abs() < 1e-9, "{name}: {progress:?}");
         let port = seen.addresses.first().and_then(|address| address.socket()).map(|socket| socket.port());
         let fixed = seen.backend.address.endpoint().and_then(|e| e.socket().map(|socket| socket.port()));
         assert_eq!(port, fixed.or(member.port), "{name}");
@@ -733,7 +747,17 @@ fn agree(view: &PoolView, model: &model::Pool, standings: &[Standing]) {
         ring.members().iter().map(|member| (member.name.clone(), member.weight)).collect()
     };
     assert_eq!(pairs(&view.ring), model.weights());
-    let turn = view.turn.as_ref().map(|turn| (pairs(&turn.before), turn.ramp.began, turn.ramp.length));
-    let wanted = model.turn.clone().map(|turn| (turn.before, turn.began, turn.length));
-    assert_eq!(turn, wanted, "the turn of {}", model.plan.name);
+    let turn = |turn: &Turn| (pairs(&turn.before), turn.ramp.began, turn.ramp.length);
+    let turns: Vec<_> = turns(view).into_iter().map(turn).collect();
+    let wanted = model.turns.iter().map(|turn| (turn.before.clone(), turn.began, turn.length));
+    // Those that are over say nothing any more, whether they are still there or not.
+    let is_on = |&(_, began, length): &(_, Instant, Duration)| now - began < length;
+    let turns: Vec<_> = turns.into_iter().take_while(is_on).collect();
+    let wanted: Vec<_> = wanted.take_while(is_on).collect();
+    assert_eq!(turns, wanted, "the turns of {}", model.plan.name);
+}
+
+/// The turns of a pool's ring, the latest first.
+fn turns(view: &PoolView) -> Vec<&Turn> {
+    std::iter::successors(view.turn.as_ref(), |turn| turn.earlier.as_deref()).collect()
 }

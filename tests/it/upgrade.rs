@@ -277,3 +277,16 @@ async fn pain_16_after_a_change_of_the_ring_only_those_whose_key_has_moved_are_c
     }
     proxy.counts("ringway_upgraded_connections", &[], 0.0).await;
 }
+
+#[tokio::test]
+async fn a_connection_that_has_changed_its_protocol_does_not_count_as_a_request() {
+    let origin = echo().await;
+    let rest = "[client]\nmax_requests_in_flight = 2\n";
+    let proxy = Proxy::start(&super::support::proxy::configuration(&[&origin], "", rest)).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(open(&proxy).await);
+    }
+    proxy.counts("ringway_upgraded_connections", &[], 4.0).await;
+    assert_eq!(proxy.metric("ringway_refusals_total", &["reason=\"overload\""]).await, 0.0);
+}

@@ -46,7 +46,9 @@ pub struct Member {
     /// How often it went away, less what it has made good.
     pub away: u32,
     calm: Option<Instant>,
-    pub ramp: Option<(Instant, Duration)>,
+    pub ramp: Option<Way>,
+    /// Answers that told hits and misses.
+    pub told: (u64, u64),
     /// It has never served, and was there when the pool was made.
     is_first: bool,
     /// When the window was looked at, and the counts then.
@@ -57,11 +59,35 @@ pub struct Member {
     pub strikes: u32,
 }
 
+/// How keys come to a member one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    pub began: Instant,
+    pub length: Duration,
+    /// By how warm it is: steps of a twentieth so far, and what had been told when the last one was decided.
+    steps: Option<(u32, (u64, u64))>,
+}
+
+impl Way {
+    pub fn progress(&self, now: Instant) -> f64 {
+        match self.steps {
+            Some((steps, _)) if !self.is_over(now) => f64::from(steps) / 20.0,
+            _ => progress(self.began, self.length, now),
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now - self.began >= self.length || self.steps.is_some_and(|(steps, _)| steps >= 20)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Turn {
     pub before: Vec<(Arc<str>, Weight)>,
     pub began: Instant,
     pub length: Duration,
+    /// The share of the keys that it moves.
+    share: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -69,7 +95,8 @@ pub struct Pool {
     pub plan: PoolPlan,
     /// In the order of their names.
     pub members: Vec<Member>,
-    pub turn: Option<Turn>,
+    /// The latest first.
+    pub turns: Vec<Turn>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -169,6 +196,17 @@ impl Member {
         self.marks.clear();
     }
 
+    /// Twenty answers decide about a step.
+    fn warm_up(&mut self, wanted: f64) {
+        let Some(Way { steps: Some((steps, since)), .. }) = &mut self.ramp else { return };
+        let (hits, misses) = (self.told.0 - since.0, self.told.1 - since.1);
+        if hits + misses >= 20 {
+            *since = self.told;
+            *steps += u32::from(hits as f64 >= wanted * (hits + misses) as f64);
+            self.ramp = self.ramp.filter(|way| way.steps.is_none_or(|(steps, _)| steps < 20));
+        }
+    }
+
     /// All and failed requests within the window.
     fn within(&mut self, window: Duration, now: Instant) -> (u64, u64) {
         let young = self.marks.iter().find(|(at, ..)| now - *at <= window);
@@ -180,7 +218,7 @@ impl Member {
     }
 
     fn has_moved(&self, place: Place, now: Instant) -> bool {
-        self.ramp.is_none_or(|(began, length)| moves_at(place) < progress(began, length, now))
+        self.ramp.is_none_or(|way| moves_at(place) < way.progress(now))
     }
 }
 
@@ -207,15 +245,19 @@ impl Pool {
         others > 0 && out <= self.plan.passive.max_ejected * all
     }
 
-    /// Changes one member, and draws what follows from a change of its standing.
+    /// Changes one member, and draws what follows from that.
     fn change(&mut self, index: usize, now: Instant, change: impl FnOnce(&mut Member, &PoolPlan, bool)) {
+        self.alter(index, now, change);
+        self.keep_one_whole(now);
+    }
+
+    fn alter(&mut self, index: usize, now: Instant, change: impl FnOnce(&mut Member, &PoolPlan, bool)) {
         let can_spare = self.can_spare(index);
         let Pool { plan, members, .. } = self;
         let member = &mut members[index];
         let before = member.standing();
         change(member, plan, can_spare);
-        follow(member, before, plan.ramp, now);
-        self.keep_one_whole(now);
+        follow(member, before, plan, now);
     }
 
     /// Who serves with nobody beside it that has all of its keys has nobody to spare it: it takes all of them at once.
@@ -225,7 +267,7 @@ impl Pool {
         if serving.iter().any(|member| member.ramp.is_none()) {
             return;
         }
-        let far = |member: &Member| member.ramp.map_or(1.0, |(began, length)| progress(began, length, now));
+        let far = |member: &Member| member.ramp.map_or(1.0, |way| way.progress(now));
         let farthest = serving.iter().map(|member| far(member)).fold(0.0, f64::max);
         if let Some(member) = serving.into_iter().rev().find(|member| far(member) == farthest) {
             member.ramp = None;
@@ -282,17 +324,17 @@ impl Pool {
         });
     }
 
-    pub fn tick(&mut self, now: Instant) {
-        let is_over = |(began, length): (Instant, Duration)| now - began >= length;
-        if self.turn.as_ref().is_some_and(|turn| is_over((turn.began, turn.length))) {
-            self.turn = None;
+    /// `is_idle` tells whether the member with an index has no request under way.
+    pub fn tick(&mut self, now: Instant, is_idle: impl Fn(usize) -> bool) {
+        if self.turns.first().is_some_and(|turn| now - turn.began >= turn.length) {
+            self.turns.clear();
         }
         for index in 0..self.members.len() {
-            self.change(index, now, |member, plan, can_spare| {
+            self.alter(index, now, |member, plan, can_spare| {
                 let policy = &plan.passive;
                 match member.kept {
                     Kept::Out { until } if until <= now => member.let_in(policy, now),
-                    Kept::Trial { until } if until <= now => member.pass_trial(),
+                    Kept::Trial { until } if until <= now && is_idle(index) => member.pass_trial(),
                     _ => {}
                 }
                 if policy.share > 0.0 {
@@ -312,13 +354,15 @@ impl Pool {
                     member.away -= 1;
                     member.calm = Some(now);
                 }
-                member.ramp = member.ramp.filter(|ramp| !is_over(*ramp));
+                member.ramp = member.ramp.filter(|way| !way.is_over(now));
+                member.warm_up(plan.ramp_hits);
             });
         }
+        self.keep_one_whole(now);
     }
 
     /// The ring is another one than `old` was: keys move at once, or one after the other.
-    fn turn_from(&mut self, old: &[(Arc<str>, Weight)], replicas: u32, old_turn: Option<Turn>, now: Instant) {
+    fn turn_from(&mut self, old: &[(Arc<str>, Weight)], replicas: u32, old_turns: Vec<Turn>, now: Instant) {
         let over_present = |weights: &[(Arc<str>, Weight)]| -> Vec<_> {
             let weight = |name: &Arc<str>| weights.iter().find(|(of, _)| of == name);
             let names = self.members.iter().map(|member| member.name.clone());
@@ -326,17 +370,49 @@ impl Pool {
                 .map(|name| (name.clone(), weight(&name).map_or(Weight::ZERO, |(_, weight)| *weight)))
                 .collect()
         };
-        let share = Ring::build(old.to_vec(), replicas).unwrap().share_moved(&self.ring());
+        let has_place = |weights: &[(Arc<str>, Weight)]| weights.iter().any(|(_, weight)| !weight.is_zero());
+        // Those that are over, or lead back to nobody, end the ones before them too; and there are four at most.
+        let earlier: Vec<Turn> = old_turns
+            .into_iter()
+            .map(|turn| Turn { before: over_present(&turn.before), ..turn })
+            .take_while(|turn| now - turn.began < turn.length && has_place(&turn.before))
+            .take(4)
+            .collect();
+        let old_ring = Ring::build(old.to_vec(), replicas).unwrap();
+        let share = old_ring.share_moved(&self.ring());
         if share == 0.0 {
-            let turn = old_turn.map(|turn| Turn { before: over_present(&turn.before), ..turn });
-            self.turn = turn.filter(|turn| turn.before.iter().any(|(_, weight)| !weight.is_zero()));
+            self.turns = earlier;
             return;
         }
+        // What leaves takes its keys along at once.
+        let stays =
+            |name: &Arc<str>| self.weights().iter().any(|(of, weight)| of == name && !weight.is_zero());
+        let leaving: f64 = old_ring
+            .members()
+            .iter()
+            .zip(old_ring.shares())
+            .filter(|(of, _)| !stays(&of.name))
+            .map(|(_, s)| s)
+            .sum();
+        let moving = (share - leaving).max(0.0);
+        if moving <= 1e-9 {
+            self.turns = earlier;
+            return;
+        }
+        let left = |turn: &Turn| turn.share * (1.0 - progress(turn.began, turn.length, now));
+        let all = moving + earlier.iter().map(left).sum::<f64>();
         let most = self.plan.max_moved_per_minute;
-        let needed = if most > 0.0 { Duration::from_secs_f64(60.0 * share / most) } else { Duration::ZERO };
+        let needed = if most > 0.0 {
+            Duration::from_secs_f64((60.0 * all / most).min(86_400.0))
+        } else {
+            Duration::ZERO
+        };
         let (before, length) = (over_present(old), self.plan.ramp.max(needed));
-        let has_place = before.iter().any(|(_, weight)| !weight.is_zero());
-        self.turn = (has_place && !length.is_zero()).then_some(Turn { before, began: now, length });
+        self.turns = Vec::new();
+        if has_place(&before) && !length.is_zero() {
+            self.turns.push(Turn { before, began: now, length, share: moving });
+            self.turns.extend(earlier);
+        }
     }
 
     pub fn standings(&self) -> Vec<Standing> {
@@ -347,14 +423,15 @@ impl Pool {
     pub fn choices(
         &self,
         standings: &[Standing],
-        rings: (&Ring, Option<&Ring>),
+        rings: (&Ring, &[&Ring]),
         place: Place,
         now: Instant,
         room: impl Fn(usize) -> Room,
     ) -> Vec<usize> {
-        let ring = match (&self.turn, rings.1) {
-            (Some(turn), Some(before)) if moves_at(place) >= progress(turn.began, turn.length, now) => before,
-            _ => rings.0,
+        let waits = |turn: &&Turn| moves_at(place) >= progress(turn.began, turn.length, now);
+        let ring = match self.turns.iter().take_while(waits).count() {
+            0 => rings.0,
+            turns => rings.1[turns - 1],
         };
         let tier = tier(standings);
         let is_open = |index: &usize| {
@@ -382,8 +459,9 @@ impl Pool {
     pub fn most(&self, standings: &[Standing], index: usize, total: u64) -> Option<u64> {
         let weight = |m: &Member| m.weight().millionths() as f64;
         let all = self.members.iter().zip(standings);
-        let whole = all.filter(|(m, standing)| **standing == Standing::Serving && m.ramp.is_none());
-        let whole: f64 = whole.map(|(m, _)| weight(m)).sum();
+        let serving: Vec<_> = all.filter(|(_, standing)| **standing == Standing::Serving).collect();
+        let whole: f64 = serving.iter().filter(|(m, _)| m.ramp.is_none()).map(|(m, _)| weight(m)).sum();
+        let whole = whole.max(serving.iter().map(|(m, _)| weight(m)).sum::<f64>() / 2.0);
         let load = &self.plan.load;
         let share = load.factor * weight(&self.members[index]) / whole;
         (load.factor > 0.0 && whole > 0.0 && share > 0.0)
@@ -411,7 +489,7 @@ pub enum Room {
     Full,
 }
 
-fn follow(member: &mut Member, before: Standing, ramp: Duration, now: Instant) {
+fn follow(member: &mut Member, before: Standing, plan: &PoolPlan, now: Instant) {
     let is = member.standing();
     if is == before {
         return;
@@ -419,11 +497,22 @@ fn follow(member: &mut Member, before: Standing, ramp: Duration, now: Instant) {
     (member.calm, member.ramp) = (None, None);
     if is == Standing::Serving {
         (member.calm, member.strikes) = (Some(now), 0);
-        if !member.is_first && before != Standing::Drained && !ramp.is_zero() {
-            member.ramp = Some((now, ramp));
+        if !member.is_first && before != Standing::Drained && !plan.ramp.is_zero() {
+            let steps = (plan.ramp_hits > 0.0).then_some((1, member.told));
+            member.ramp = Some(Way { began: now, length: plan.ramp, steps });
         }
         member.is_first = false;
     }
+}
+
+/// One that is reached in another way than the one before it: what is known about that holds.
+fn inheriting(known: Option<&Member>, is_watched: bool, member: Member) -> Member {
+    let Some(known) = known else { return member };
+    let notes = match (is_watched, known.notes.last()) {
+        (true, Some(Note::Off)) | (false, _) | (true, None) => member.notes,
+        (true, Some(_)) => known.notes.clone(),
+    };
+    Member { port: known.port, notes, ..member }
 }
 
 impl Model {
@@ -434,10 +523,7 @@ impl Model {
     /// Whether a configuration is refused for leaving too few.
     pub fn leaves_too_few(&self, plans: &[PoolPlan]) -> bool {
         plans.iter().any(|plan| {
-            let weight = |member: &ringway::fleet::MemberPolicy| {
-                self.order(&plan.name, &member.name).weight(member.weight)
-            };
-            plan.members.iter().filter(|member| !weight(member).is_zero()).count() < plan.min_backends
+            plan.members.iter().filter(|member| !member.weight.is_zero()).count() < plan.min_backends
         })
     }
 
@@ -460,39 +546,48 @@ impl Model {
                     && member.reached == plan.reached
             });
             let is_watched = plan.thresholds.is_some();
+            let predecessor = before
+                .iter()
+                .flat_map(|pool| &pool.members)
+                .find(|member| member.name == policy.name && member.address == policy.address);
             let note = if is_watched { Note::On } else { Note::Off };
             members.push(match known {
                 Some(known) => {
                     let (mut member, was) = (known.clone(), known.standing());
                     member.configured = policy.weight;
                     member.notes.push(note);
-                    follow(&mut member, was, plan.ramp, now);
+                    follow(&mut member, was, &plan, now);
                     member
                 }
-                None => Member {
-                    name: policy.name.clone(),
-                    address: policy.address.clone(),
-                    reached: plan.reached.clone(),
-                    configured: policy.weight,
-                    order: self.order(&plan.name, &policy.name),
-                    port: None,
-                    notes: vec![note],
-                    kept: Kept::In,
-                    away: 0,
-                    calm: None,
-                    ramp: None,
-                    is_first: before.is_none(),
-                    marks: Vec::new(),
-                    ended: 0,
-                    failed: 0,
-                    strikes: 0,
-                },
+                None => inheriting(
+                    predecessor,
+                    is_watched,
+                    Member {
+                        name: policy.name.clone(),
+                        address: policy.address.clone(),
+                        reached: plan.reached.clone(),
+                        configured: policy.weight,
+                        order: self.order(&plan.name, &policy.name),
+                        port: None,
+                        notes: vec![note],
+                        kept: Kept::In,
+                        away: 0,
+                        calm: None,
+                        ramp: None,
+                        told: (0, 0),
+                        is_first: before.is_none() && (is_watched || policy.address.endpoint().is_none()),
+                        marks: Vec::new(),
+                        ended: 0,
+                        failed: 0,
+                        strikes: 0,
+                    },
+                ),
             });
         }
         members.sort_by(|a, b| a.name.as_bytes().cmp(b.name.as_bytes()));
-        let mut pool = Pool { plan, members, turn: None };
+        let mut pool = Pool { plan, members, turns: vec![] };
         if let Some(before) = before {
-            pool.turn_from(&before.weights(), before.plan.replicas, before.turn.clone(), now);
+            pool.turn_from(&before.weights(), before.plan.replicas, before.turns.clone(), now);
         }
         pool.keep_one_whole(now);
         pool
@@ -502,7 +597,7 @@ impl Model {
         let pool = &mut self.pools[pool];
         let names = (pool.plan.name.clone(), pool.members[index].name.clone());
         self.orders.insert(names, order);
-        let (old, turn) = (pool.weights(), pool.turn.clone());
+        let (old, turn) = (pool.weights(), pool.turns.clone());
         pool.change(index, now, |member, _, _| member.order = order);
         pool.turn_from(&old, pool.plan.replicas, turn, now);
     }
