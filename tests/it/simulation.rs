@@ -84,7 +84,8 @@ struct Scene<'t> {
     totals: HashMap<usize, u64>,
     /// Each backend that ever was. Kept for good, so that a slot can outlive the view it was taken on.
     backends: HashMap<usize, &'static Arc<Backend>>,
-    most_on_trial: u32,
+    /// The most requests that a trial has had in each pool's configurations.
+    trials: HashMap<Arc<str>, u32>,
 }
 
 fn weight(rng: &mut Rng) -> Weight {
@@ -179,7 +180,7 @@ impl<'t> Scene<'t> {
             requests: Vec::new(),
             totals: HashMap::new(),
             backends: HashMap::new(),
-            most_on_trial: 0,
+            trials: HashMap::new(),
         };
         scene.meet_backends();
         scene.check();
@@ -199,8 +200,10 @@ impl<'t> Scene<'t> {
             let leak = || &*Box::leak(Box::new(backend.clone()));
             self.backends.entry(backend.id).or_insert_with(leak);
         }
-        let trials = self.plans.iter().map(|plan| plan.passive.trial);
-        self.most_on_trial = trials.max().unwrap_or(0).max(self.most_on_trial);
+        for plan in &self.plans {
+            let most = self.trials.entry(plan.name.clone()).or_default();
+            *most = plan.passive.trial.max(*most);
+        }
     }
 
     fn step(&mut self) {
@@ -341,13 +344,6 @@ impl<'t> Scene<'t> {
         *self.totals.entry(view.pool.id).or_default() += 1;
         let passive = self.model.pools[pool].plan.passive.clone();
         self.requests.push(Request { pool: view.pool.id, slot: kept, backend, trial, on_trial, passive });
-        let same = |other: &&Request| other.trial == trial && other.backend.id == backend.id;
-        let few = self.requests.iter().filter(same).count();
-        assert!(
-            trial.is_none() || few <= self.most_on_trial as usize,
-            "a backend on trial has {few} requests of {}",
-            self.most_on_trial
-        );
     }
 
     /// A request ends, and what follows is what workers do then.
@@ -631,6 +627,14 @@ impl<'t> Scene<'t> {
                     Trust::Trial { until } => Kept::Trial { until },
                 };
                 assert_eq!((kept, view.penalty), (member.kept, member.away), "{}", member.name);
+            }
+            for view in &fresh.pools[at].members {
+                let Trust::Trial { until } = view.trust else { continue };
+                let (id, left) = (view.backend.id, view.backend.load.trial_left());
+                let is_one = |other: &&Request| other.backend.id == id && other.trial == Some(until);
+                let under_way = self.requests.iter().filter(is_one).count() as u32;
+                let most = self.trials[&model.plan.name];
+                assert!(under_way + left <= most, "{under_way} and {left} further ones on trial, of {most}");
             }
             // What is published has the ring that there is, and not one like it.
             assert!(Arc::ptr_eq(&fresh.pools[at].ring, &before.pools[at].ring));
