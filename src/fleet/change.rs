@@ -24,7 +24,7 @@ pub enum Unchanged {
     },
     /// Too few backends would be left.
     #[error(
-        "pool {pool:?} would be left with {left} backends, and `min_backends` is {least}: change that first if it is meant"
+        "pool {pool:?} would have {left} of its backends left, and `min_backends` is {least}: change that first if it is meant"
     )]
     TooFew {
         /// The pool.

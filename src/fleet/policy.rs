@@ -92,7 +92,7 @@ pub struct LoadPolicy {
 
 impl Default for LoadPolicy {
     fn default() -> Self {
-        LoadPolicy { factor: 1.25, floor: 16, max_in_flight: None, adaptive: false }
+        LoadPolicy { factor: 1.25, floor: 32, max_in_flight: None, adaptive: false }
     }
 }
 

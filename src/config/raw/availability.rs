@@ -91,7 +91,7 @@ pub(super) fn load(section: &mut Section<'_>) -> Load {
     let factor = "1.25".parse().unwrap_or(Weight::ONE);
     let factor = section.key("factor", Decimal, factor, doc);
     let doc = "Up to so many requests in flight at a backend that bound does not act, so that a quiet pool keeps every key at its owner.";
-    let floor = section.key("floor", Integer::new(0, 1_000_000), 16, doc).value;
+    let floor = section.key("floor", Integer::new(0, 1_000_000), 32, doc).value;
     let doc = "The most requests in flight at one backend; 0 means no bound.";
     let max_in_flight = section.key("max_in_flight", Integer::new(0, 1_000_000), 0_u32, doc);
     let doc = "A bound of each backend's own on requests in flight, which follows its latency: it grows while answers come as fast as \
