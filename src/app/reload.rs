@@ -204,6 +204,11 @@ impl Reloader {
         access.writers.drain(..).for_each(AccessWriter::finish);
     }
 
+    /// When the configuration in force was read.
+    pub fn loaded(&self) -> SystemTime {
+        self.in_force.load().loaded
+    }
+
     /// The file that is watched, if one is to be.
     pub fn watched(&self) -> Option<&Path> {
         self.file.as_deref().filter(|_| self.policy.load().watch_config)

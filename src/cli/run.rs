@@ -122,7 +122,10 @@ async fn until_ended(
     let mut heir = Heir { program, under_way: None };
     let mut look = tokio::time::interval(CONFIG_LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut seen = reloader.watched().map(identity);
+    // What changed while backends were probed has not been read.
+    let loaded = reloader.loaded();
+    let is_read = |found: &Identity| found.modified <= loaded;
+    let mut seen = reloader.watched().map(|file| identity(file).filter(is_read));
     loop {
         let asked = tokio::select! {
             asked = signals.next() => match asked {
@@ -161,9 +164,20 @@ async fn until_ended(
 
 /// What tells one state of a file from another. Links are followed, so that a change of what they lead to is seen: so Kubernetes changes a
 /// mounted ConfigMap.
-fn identity(file: &Path) -> Option<(u64, u64, u64, SystemTime)> {
+fn identity(file: &Path) -> Option<Identity> {
     let found = file.metadata().ok()?;
-    Some((found.dev(), found.ino(), found.len(), found.modified().ok()?))
+    Some(Identity {
+        place: (found.dev(), found.ino()),
+        length: found.len(),
+        modified: found.modified().ok()?,
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    place: (u64, u64),
+    length: u64,
+    modified: SystemTime,
 }
 
 /// Drains, until a second signal at most.

@@ -108,7 +108,16 @@ impl Reception {
             Ok(doors) => doors,
             Err(error) => {
                 let listener = &site.doorway().policy.name;
-                return tracing::error!(listener, %error, "a worker can't accept from a listener");
+                tracing::error!(listener, %error, "a worker can't accept from a listener; trying again in 100 ms");
+                // Connections that the kernel gives to this worker wait until it can.
+                let (again, site, house) = (self.clone(), site.clone(), house.clone());
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if !site.is_closed() {
+                        again.attend(&site, &house);
+                    }
+                });
+                return;
             }
         };
         for (number, door) in doors.into_iter().enumerate() {

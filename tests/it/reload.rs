@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::support::{
     Client, Origin, Proxy, eventually, get,
-    process::{Directory, ringway},
+    process::{Directory, Running as Process, ringway},
     proxy::configuration,
 };
 
@@ -230,4 +230,32 @@ async fn the_access_log_that_was_moved_away_is_begun_anew() {
     eventually("the second line is written", || lines(&log).contains("/second")).await;
     assert!(!lines(&moved).contains("/second"));
     scene.proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_signal_or_a_link_that_is_swapped_has_the_file_read_again() {
+    let (one, two) = (Origin::named("one").await, Origin::named("two").await);
+    let watched = |origins: &[&Origin]| {
+        configuration(origins, "", "").replace("[server]\n", "[server]\nwatch_config = true\n")
+    };
+    // As Kubernetes mounts a ConfigMap: a link to a directory that is swapped as a whole.
+    let directory = Directory::new();
+    let mount = directory.path().to_owned();
+    for (name, text) in [("first", watched(&[&one])), ("second", watched(&[&one, &two]))] {
+        std::fs::create_dir(mount.join(name)).unwrap();
+        std::fs::write(mount.join(name).join("ringway.toml"), text).unwrap();
+    }
+    std::os::unix::fs::symlink("first", mount.join("data")).unwrap();
+    let mut command = ringway(&["run", "-c"]);
+    command.arg(mount.join("data").join("ringway.toml"));
+    let process = Process::start_command(command, directory);
+    std::os::unix::fs::symlink("second", mount.join("next")).unwrap();
+    std::fs::rename(mount.join("next"), mount.join("data")).unwrap();
+    process.wait_for_line("reloaded; backends: 1 added, 0 removed");
+    std::fs::write(mount.join("second").join("ringway.toml"), watched(&[&two]).replace("true", "false"))
+        .unwrap();
+    process.wait_for_line("reloaded; backends: 0 added, 1 removed");
+    process.signal("HUP");
+    process.wait_for_line("reloaded; backends: 0 added, 0 removed");
+    assert_eq!(get(process.address, "/", "").await.text(), "two");
 }
