@@ -99,24 +99,37 @@ impl Few {
     }
 }
 
-/// Members that were looked at: exactly, up to 128 of them.
-#[derive(Clone, Copy, Debug, Default)]
+/// Members that were looked at. Up to the 128th it allocates nothing.
+#[derive(Clone, Debug, Default)]
 struct Seen {
     low: u128,
-    /// How many of `low` there are, and those beyond, as often as they were looked at.
+    high: Vec<u64>,
     count: usize,
 }
 
 impl Seen {
     fn contains(&self, MemberIndex(member): MemberIndex) -> bool {
-        member < u128::BITS && self.low & (1 << member) != 0
+        match member.checked_sub(u128::BITS) {
+            None => self.low & (1 << member) != 0,
+            Some(high) => {
+                let word = self.high.get((high / u64::BITS) as usize);
+                word.is_some_and(|word| word & (1 << (high % u64::BITS)) != 0)
+            }
+        }
     }
 
-    /// Members beyond the 128th are not remembered, and not counted: then they are looked at again.
     fn add(&mut self, member: MemberIndex) {
-        if member.0 < u128::BITS && !self.contains(member) {
-            self.low |= 1 << member.0;
-            self.count += 1;
+        if self.contains(member) {
+            return;
+        }
+        self.count += 1;
+        match member.0.checked_sub(u128::BITS) {
+            None => self.low |= 1 << member.0,
+            Some(high) => {
+                let word = (high / u64::BITS) as usize;
+                self.high.resize(self.high.len().max(word + 1), 0);
+                self.high[word] |= 1 << (high % u64::BITS);
+            }
         }
     }
 }

@@ -8,14 +8,15 @@ use std::{
 
 use ringway::{
     fleet::{
-        Applied, Event, Fact, Fleet, MemberPolicy, Moment, OnAllDown, Orders, Outcome, PoolPlan, Standing,
-        Thresholds,
+        Applied, Event, Fact, Fleet, MemberPolicy, Moment, OnAllDown, Orders, Outcome, PoolPlan, Slot,
+        Standing, Thresholds,
     },
     proxy::{
         choose::{Candidates, Next, Rules},
         policy::WhenFull,
     },
     ring::{Place, Ring, Weight},
+    tally::Refusal,
 };
 use tokio::{io::AsyncWriteExt, sync::Semaphore, task::JoinSet};
 
@@ -376,6 +377,29 @@ fn pain_19_with_all_down_the_ring_is_not_walked() {
             Next::Nobody
         ));
     }
+}
+
+#[test]
+fn with_all_full_the_ring_is_not_walked_to_its_end() {
+    let names: Vec<String> = (0..400).map(|i| format!("b{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut plan = PoolPlan::new("p", 512, members(&names));
+    plan.load.max_in_flight = Some(1);
+    let now = moment();
+    let mut fleet = Fleet::new(vec![plan], Orders::default(), 1, now).unwrap();
+    let view = fleet.view();
+    let pool = &view.pools[0];
+    let slots: Vec<_> = pool.members.iter().map(|member| Slot::keep(&member.backend)).collect();
+    // Two walks of 200 000 nodes each would take too long for the runner.
+    for key in 0..2000_u64 {
+        let place = Place(key.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut candidates = Candidates::new(pool, place, now.instant, ANY);
+        assert!(matches!(candidates.next_backend(), Next::Nobody));
+        assert_eq!(candidates.refusal(), Refusal::Full);
+    }
+    drop(slots);
+    let free = Candidates::new(pool, Place(1), now.instant, ANY).next_backend();
+    assert!(matches!(free, Next::Try(..)));
 }
 
 #[test]
