@@ -317,9 +317,12 @@ fn changed(
     now: Moment,
 ) -> Option<Change> {
     let to = member.standing();
+    if to == from {
+        return None;
+    }
     member.settle(from, plan, now);
     let (backend, reason) = (member.backend.clone(), member.reason.clone());
-    (to != from).then(|| Change { pool: pool.name.clone(), backend, from, to, reason })
+    Some(Change { pool: pool.name.clone(), backend, from, to, reason })
 }
 
 #[cfg(test)]

@@ -100,9 +100,9 @@ pub const MOVE_LOOK: Duration = Duration::from_secs(1);
 /// What people want of the control task, waiting for it.
 pub const WISH_QUEUE: usize = 64;
 
-/// How often the control task looks at what time alone changes: ejections that end, windows, ramps. A scrape of the cells of 1000 backends
-/// takes it a tenth of a millisecond.
-pub const CONTROL_TICK: Duration = Duration::from_millis(100);
+/// How often the control task looks at what time alone changes: ejections that end, windows, ramps. It reads all backends' cells each
+/// time, so it is not more often than people notice.
+pub const CONTROL_TICK: Duration = Duration::from_millis(250);
 
 /// The part of the process's descriptors that clients can't have, as a divisor.
 pub const DESCRIPTORS_KEPT: u64 = 4;

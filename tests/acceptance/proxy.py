@@ -24,7 +24,9 @@ def pool(name, backends, health=QUICK_HEALTH, **keys):
     lines = [f"[pools.{name}]", 'key = ["header:x-user-id"]']
     lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
     rows = [f'    {{ name = "{backend}", address = "127.0.0.1:{port}" }},' for backend, port in backends.items()]
-    return "\n".join([*lines, "backends = [", *rows, "]", f"[pools.{name}.health]", health, ""])
+    # Backends are killed again and again here, faster than in a year: who did that in earnest would be kept out for longer each time.
+    patience = [f"[pools.{name}.passive]", "flaps = 0", 'ejection = "500ms"', 'max_ejection = "500ms"', "trial = 0"]
+    return "\n".join([*lines, "backends = [", *rows, "]", f"[pools.{name}.health]", health, *patience, ""])
 
 
 def route(prefix, to):
