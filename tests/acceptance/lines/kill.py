@@ -45,5 +45,7 @@ def run(report, ground):
                   f"no answer but 200: wrk counted {result.other_answers} others, ringway {classes}")
     report.expect(not any(result.socket_errors.values()), f"no socket error: {result.socket_errors}")
     transitions = int(metrics.sum("ringway_backend_transitions_total"))
-    report.expect(transitions == 2 * KILLS + len(origins), f"{transitions} changes of standing: first, down, up")
+    # Where requests find out before the probes, it is ejected before it is down.
+    report.expect(2 * KILLS <= transitions - len(origins) <= 3 * KILLS,
+                  f"{transitions} changes of standing: first, mostly ejected, down, up")
     report.expect(metrics.sum("ringway_repeats_total") > 0, "kills met requests under way, which were repeated")
