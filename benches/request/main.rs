@@ -1,6 +1,6 @@
 //! What a request costs: instructions and system calls of the real program, counted by valgrind's callgrind.
 //!
-//! `cargo bench --bench request` prints a table, compares it with `baseline.json`, and exits with 1 if a scenario has
+//! `cargo bench --profile release --bench request` prints a table, compares it with `baseline.json`, and exits with 1 if a scenario has
 //! become dearer than the limit. Counts do not move with the machine's mood, so they are asserted where times can't be:
 //! five runs, two of them on a busy machine, differed by at most 0.7 %, and `upload-64k` by 3 %. How to read the table
 //! stands in `benches/README.md`.
@@ -25,7 +25,7 @@ use program::Program;
 use scenario::{Measured, Scenario, Setup};
 
 const USAGE: &str = "\
-cargo bench --bench request -- [OPTIONS]
+cargo bench --profile release --bench request -- [OPTIONS]
 
   --save            write what was counted to benches/request/baseline.json, and judge nothing
   --only A,B        these scenarios only

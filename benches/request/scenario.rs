@@ -22,6 +22,8 @@ const KIB_64: usize = 64 * 1024;
 pub(crate) enum Setup {
     /// Four backends, the key is the target.
     Usual,
+    /// The same without what is on by default to keep failures and load from spreading.
+    Plain,
     /// The key is in a header.
     KeyHeader,
     /// A thousand backends.
@@ -84,6 +86,10 @@ pub(crate) fn all() -> Vec<Scenario> {
             fields: close,
             ..usual("connection-each", "a new connection for each request")
         },
+        Scenario {
+            setup: Setup::Plain,
+            ..usual("get-plain", "without passive health, load bounds and repeats")
+        },
         Scenario { setup: Setup::KeyHeader, ..usual("key-header", "the key from a header, not the target") },
         Scenario { setup: Setup::Thousand, ..usual("backends-1000", "1000 backends instead of 4") },
     ]
@@ -111,7 +117,7 @@ fn chunked() -> Vec<u8> {
 }
 
 impl Setup {
-    pub(crate) const ALL: [Setup; 3] = [Setup::Usual, Setup::KeyHeader, Setup::Thousand];
+    pub(crate) const ALL: [Setup; 4] = [Setup::Usual, Setup::Plain, Setup::KeyHeader, Setup::Thousand];
 
     /// The configuration, with backends on this port. Nothing in it happens by itself while requests pass: no probes,
     /// no admin listener, no connection that ends because of its age.
@@ -146,9 +152,31 @@ backends = [
             writeln!(text, "  {{ name = \"backend-{number}\", address = \"{address}\" }},")
                 .expect("a string takes all that is written to it");
         }
-        text + "]\n"
+        text.push_str("]\n");
+        match self {
+            Setup::Usual | Setup::KeyHeader => {}
+            Setup::Plain => text.push_str(PLAIN),
+            // What is read of each backend a few times a second is no request's, and takes long under valgrind.
+            Setup::Thousand => text.push_str("[pools.bench.passive]\nshare = 0.0\n"),
+        }
+        text
     }
 }
+
+const PLAIN: &str = r#"
+[pools.bench.load]
+factor = 0
+
+[pools.bench.passive]
+consecutive = 0
+share = 0.0
+counts = []
+flaps = 0
+
+[pools.bench.repeats]
+budget = 0.0
+backoff = "0s"
+"#;
 
 impl Scenario {
     /// A request, with one of as many keys as a round has requests.
