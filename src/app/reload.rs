@@ -74,6 +74,8 @@ pub struct Reloader {
     pub(super) in_force: Arc<ArcSwap<InForce>>,
     /// The configuration that is in force. Locked while it changes: one change at a time.
     pub(super) config: tokio::sync::Mutex<Config>,
+    /// How many workers there are, as long as the process lasts.
+    pub(super) workers: usize,
     /// What is asked of the end, as it is now.
     pub(super) policy: ArcSwap<server::ServerPolicy>,
     pub(super) access: Mutex<Access>,
@@ -165,7 +167,7 @@ impl Reloader {
             self.front.prepare(&config.listeners, &config.client).map_err(|error| error.to_string())?;
         let opened = self.access().follow(current.access_log.as_ref(), config.access_log.as_ref());
         let access_log = opened.map_err(|error| format!("the access log can't be opened: {error}"))?;
-        let plan = Arc::new(make_plan(&config, &approaches, access_log.clone()));
+        let plan = Arc::new(make_plan(&config, &approaches, self.workers, access_log.clone()));
         let hung = self.pictures.clone();
         let report = self.desk.reconfigure(Reconfiguration {
             plans: fleet_plans(&config),
@@ -209,9 +211,14 @@ impl Reloader {
         self.in_force.load().loaded
     }
 
-    /// The file that is watched, if one is to be.
-    pub fn watched(&self) -> Option<&Path> {
-        self.file.as_deref().filter(|_| self.policy.load().watch_config)
+    /// The file that the configuration is from.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Whether that is to be read again when it changes.
+    pub fn is_watched(&self) -> bool {
+        self.file.is_some() && self.policy.load().watch_config
     }
 }
 

@@ -55,7 +55,7 @@ async fn demo(arguments: &Arguments) -> Result<(), Failed> {
     let names: Vec<String> = stage.names().map(str::to_owned).collect();
     let written = arguments.write_config.clone();
     let mut nobody = None;
-    let serve = serve(loaded, Inherited::default(), &mut nobody, move |running| {
+    let serve = serve((loaded, None), Inherited::default(), &mut nobody, move |running| {
         tell(running, control, &names, written.as_deref())
     });
     match arguments.seconds {

@@ -51,7 +51,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     let loaded = load(&arguments.file)?;
     let view = offline_view(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
-    let plan = make_plan(&loaded.config, &vec![Approach::default(); loaded.config.pools.len()], None);
+    let plan = make_plan(&loaded.config, &vec![Approach::default(); loaded.config.pools.len()], 1, None);
     let mut headers = Vec::new();
     for header in &arguments.headers {
         let (name, value) =

@@ -42,6 +42,8 @@ fn run_after(file: &FileArgument, predecessor: &mut Option<Predecessor>) -> Resu
             Inherited { sockets, from: Source::Predecessor }
         }
     };
+    // Before it is read: what changes from now on has not been.
+    let seen = identity(&file.config);
     let loaded = load(file)?;
     let _log = telemetry::log::start(&loaded.config.log)
         .map_err(|error| fail(exit::CONFIG, format_args!("log level: {error}")))?;
@@ -49,12 +51,12 @@ fn run_after(file: &FileArgument, predecessor: &mut Option<Predecessor>) -> Resu
         tracing::warn!("{}: {warning}", file.config.display());
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), config = %file.config.display(), "starting");
-    runtime()?.block_on(serve(loaded, inherited, predecessor, |_| {})).map(drop)
+    runtime()?.block_on(serve((loaded, seen), inherited, predecessor, |_| {})).map(drop)
 }
 
-/// Starts the proxy, tells where it listens, and waits for its end.
+/// Starts the proxy from a configuration, with what its file was when it was read; tells where it listens, and waits for its end.
 pub(super) async fn serve(
-    loaded: Loaded,
+    (loaded, seen): (Loaded, Option<Identity>),
     inherited: Inherited,
     predecessor: &mut Option<Predecessor>,
     started: impl FnOnce(&Running),
@@ -102,7 +104,7 @@ pub(super) async fn serve(
     }
     tracing::info!("ready");
     started(&running);
-    match until_ended(&mut running, &mut signals, program).await {
+    match until_ended(&mut running, &mut signals, program, seen).await {
         Some(pid) => {
             service::hand_over(pid);
             Ok(running.leave(signals.stop(DRAINING)).await)
@@ -117,15 +119,12 @@ async fn until_ended(
     running: &mut Running,
     signals: &mut Signals,
     program: io::Result<Program>,
+    mut seen: Option<Identity>,
 ) -> Option<u32> {
     let reloader = running.reloader().clone();
     let mut heir = Heir { program, under_way: None };
     let mut look = tokio::time::interval(CONFIG_LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // What changed while backends were probed has not been read.
-    let loaded = reloader.loaded();
-    let is_read = |found: &Identity| found.modified <= loaded;
-    let mut seen = reloader.watched().map(|file| identity(file).filter(is_read));
     loop {
         let asked = tokio::select! {
             asked = signals.next() => match asked {
@@ -153,8 +152,12 @@ async fn until_ended(
                 false
             }
         };
-        let now = reloader.watched().map(identity);
-        if asked || (now.is_some() && seen.is_some() && now != seen) {
+        let is_watched = reloader.is_watched();
+        if !asked && !is_watched {
+            continue;
+        }
+        let now = reloader.file().and_then(identity);
+        if asked || now != seen {
             // It has said what came of it.
             let _ = reloader.reload().await;
         }
@@ -174,7 +177,7 @@ fn identity(file: &Path) -> Option<Identity> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
+pub(super) struct Identity {
     place: (u64, u64),
     length: u64,
     modified: SystemTime,
