@@ -191,7 +191,7 @@ impl Running {
         let watch_policies = watch_policies(&config, &approaches);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let (proven_sender, proven) = watch::channel(false);
-        let plan = Arc::new(make_plan(&config, &approaches, access.log.clone()));
+        let plan = Arc::new(make_plan(&config, &approaches, worker_count, access.log.clone()));
         let pictures =
             Arc::new(ArcSwap::from_pointee(Picture { view: Arc::new(fleet.view()), plan: plan.clone() }));
         let cells: Vec<_> = (0..worker_count).map(|_| Arc::new(WorkerCells::default())).collect();
@@ -227,6 +227,7 @@ impl Running {
             desk,
             pictures: pictures.clone(),
             in_force: in_force.clone(),
+            workers: worker_count,
             policy: ArcSwap::from_pointee(config.server.clone()),
             config: tokio::sync::Mutex::new(config),
             access: Mutex::new(access),

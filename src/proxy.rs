@@ -27,6 +27,7 @@ mod record;
 mod request_body;
 mod send;
 mod short;
+mod terms;
 mod tunnel;
 mod under_way;
 mod waits;
@@ -46,7 +47,13 @@ use std::{
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, mpsc};
 
-use self::{budget::Budgets, choose::Rules, client::TrustedProxies, policy::ForwardPolicy, route::Router};
+use self::{
+    budget::{Budgets, Rates},
+    choose::Rules,
+    client::TrustedProxies,
+    policy::ForwardPolicy,
+    route::Router,
+};
 use crate::{
     fleet::{Event, OnAllDown, View},
     http1::{AnswerHead, Method, RequestHead},
@@ -93,6 +100,8 @@ pub struct PoolPlan {
     pub reuse: ReusePolicy,
     /// What to do when nobody is serving.
     pub on_all_down: OnAllDown,
+    /// What flows into a worker's budget for repeats.
+    pub repeat_rates: Rates,
     /// How connections to backends begin.
     pub approach: Approach,
 }

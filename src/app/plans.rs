@@ -72,12 +72,18 @@ fn reached(pool: &PoolConfig) -> String {
     format!("{:?} {:?} {:?}", pool.protocol, pool.send_preface, pool.tls)
 }
 
-/// The request path's half of the configuration.
-pub fn make_plan(config: &Config, approaches: &[Approach], access_log: Option<AccessLog>) -> Plan {
+/// The request path's half of the configuration, for so many workers.
+pub fn make_plan(
+    config: &Config,
+    approaches: &[Approach],
+    workers: usize,
+    access_log: Option<AccessLog>,
+) -> Plan {
     let pools = config.pools.iter().zip(approaches).map(|(pool, approach)| PoolPlan {
         forward: pool.forward.clone(),
         reuse: pool.reuse.clone(),
         on_all_down: pool.on_all_down,
+        repeat_rates: pool.forward.repeats.rates(workers),
         approach: approach.clone(),
     });
     Plan {

@@ -3,7 +3,6 @@
 //! Owns reading from the backend and writing to the client while an attempt lasts. Never collects a body.
 
 use std::{
-    cell::Cell,
     io,
     time::{Duration, Instant},
 };
@@ -13,37 +12,15 @@ use tokio::net::TcpStream;
 use super::{
     form::Carriage,
     head::{ClientFraming, write_answer, write_switch},
-    onward::Onward,
-    rewrite::FieldChanges,
-    tunnel::Passed,
+    terms::Terms,
     waits::{Slow, Waits},
-    warmth,
 };
 use crate::{
-    http1::{
-        AnswerError, AnswerHead, BodyReader, Framing, Parsed, Piece, RequestHead, Version, has_head_end,
-    },
+    http1::{AnswerError, AnswerHead, BodyReader, Framing, Parsed, Piece, Version, has_head_end},
     io::{Buffer, BufferPool, Pipe, Pipes, ReadHalf, WriteHalf},
     limits::{ANSWER_HEAD_BYTES, BUFFER_BYTES, BULK_BUFFER_BYTES, INTERIM_ANSWERS, PIPE_BYTES, SPLICE_FROM},
-    tally::{AttemptEnd, BackendCells},
+    tally::AttemptEnd,
 };
-
-/// How far an answer has come, for whoever has to judge an attempt that was cut off.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// The final answer's status, once its head has come.
-    pub(super) status: Cell<Option<u16>>,
-    /// The same of an answer that was not passed on, for another one's sake.
-    pub(super) passed_over: Cell<Option<u16>>,
-    /// An interim answer has been written in part: nothing else can be written now.
-    pub(super) within_interim: Cell<bool>,
-    /// When the head came.
-    pub(super) first_byte: Cell<Option<Instant>>,
-    /// Body bytes handed on to the client.
-    pub(super) passed: Cell<u64>,
-    /// What passed after a change of protocol.
-    pub(super) tunnel: Passed,
-}
 
 /// An answer that has been passed on as a whole.
 #[derive(Clone, Copy, Debug)]
@@ -68,70 +45,6 @@ pub(super) enum Cut {
         /// All of it has been read: the connection can be used again.
         keeps_backend: bool,
     },
-}
-
-/// What the client's side of an answer depends on, beside the answer.
-#[derive(Clone, Copy)]
-pub(super) struct Terms<'a> {
-    /// The request.
-    pub(super) request: &'a RequestHead,
-    /// The proxy keeps no connection: asked when the answer's head is written, which may be long after the request came.
-    pub(super) draining: &'a Cell<bool>,
-    /// The request has been handed on as a whole. If not, the client's connection ends with this answer, and the client must
-    /// be told: it may be waiting for a `100 Continue` and would send its next request instead of the body.
-    pub(super) sent: &'a Cell<bool>,
-    pub(super) progress: &'a Progress,
-    /// The protocol that the backend was asked to change to.
-    pub(super) upgrade: Option<&'a [u8]>,
-    /// Where the request could go instead.
-    pub(super) onward: &'a Onward<'a>,
-    /// What changes in the answer's fields.
-    pub(super) changes: Option<&'a FieldChanges>,
-    /// Where is counted how warm the backend is, and by which header, while that decides about its ramp.
-    pub(super) warmth: Option<(&'a str, &'a BackendCells)>,
-}
-
-impl Terms<'_> {
-    /// The final answer's head is there, at the front of `input`: notes that, and writes it for the client.
-    pub(super) fn begin(
-        &self,
-        out: &mut Vec<u8>,
-        input: &[u8],
-        head: &AnswerHead,
-        framing: Framing,
-    ) -> ClientFraming {
-        self.progress.status.set(Some(head.status));
-        self.progress.first_byte.set(Some(Instant::now()));
-        if let Some((header, cells)) = self.warmth {
-            warmth::count(header, cells, input, head);
-        }
-        let client = self.client_framing(framing);
-        write_answer(out, input, head, client, self.changes);
-        client
-    }
-
-    /// Whether an HTTP/2 client that asked for a change of protocol would take this answer for one, which it is not (RFC 8441 section 5).
-    pub(super) fn is_taken_for_switch(&self, head: &AnswerHead) -> bool {
-        self.upgrade.is_some() && self.request.version == Version::Http2 && matches!(head.status, 200..300)
-    }
-
-    /// Body bytes were handed on.
-    pub(super) fn passed(&self, n: usize) {
-        self.progress.passed.set(self.progress.passed.get() + n as u64);
-    }
-
-    fn client_framing(&self, framing: Framing) -> ClientFraming {
-        let version = self.request.version;
-        let old = version == Version::Http10;
-        let body = match framing {
-            Framing::Chunked | Framing::Close if old => Framing::Close,
-            Framing::Close => Framing::Chunked,
-            framing => framing,
-        };
-        let keep_alive =
-            self.request.keep_alive && self.sent.get() && !self.draining.get() && body != Framing::Close;
-        ClientFraming { body, keep_alive, version }
-    }
 }
 
 /// The log alone says what is wrong with it: clients are told nothing about the inside.
@@ -335,20 +248,30 @@ impl Receiving<'_> {
                 return Err(Cut::Backend(AttemptEnd::Truncated));
             };
             let n = if let Piece::Data(n) = piece { n } else { 0 };
+            if self.out.capacity() == 0 {
+                self.out = self.buffers.output();
+            }
             carriage.write_before(n, body.is_over(), &mut self.out);
             // Small answers leave in one piece with one copy, which is less work than two pieces.
             if self.out.len() + n <= BUFFER_BYTES && !self.out.is_empty() {
                 self.out.extend_from_slice(&self.input.filled()[..n]);
+                self.input.consume(n);
+                self.rest_input(carriage);
                 self.write_out().await?;
             } else {
+                if carriage == Carriage::Frames {
+                    // What stands before the payload waits for nothing. The payload may, and then holds one buffer.
+                    self.write_out().await?;
+                    self.buffers.recycle(std::mem::take(&mut self.out));
+                }
                 let (out, data) = (&self.out, &self.input.filled()[..n]);
                 let written =
                     self.waits.write_both(Slow::ClientTakes, self.client_limit, &mut self.writer, out, data);
                 written.await.map_err(|_| Cut::Client)?;
                 self.out.clear();
+                self.input.consume(n);
             }
             self.terms.passed(n);
-            self.input.consume(n);
             if body.is_over() {
                 return Ok(());
             }
@@ -406,6 +329,7 @@ impl Receiving<'_> {
                 self.write_out().await?;
                 return Err(cut);
             }
+            self.rest_input(carriage);
             self.write_out().await?;
             is_begun = true;
             if body.is_over() {
@@ -457,7 +381,15 @@ impl Receiving<'_> {
         written.map_err(|_| Cut::Backend(AttemptEnd::Truncated))
     }
 
+    /// Many streams of one client can wait for their windows at once: then each holds what is to be written, and no second buffer.
+    fn rest_input(&mut self, carriage: Carriage) {
+        if carriage == Carriage::Frames {
+            self.buffers.take_back(self.input);
+        }
+    }
+
     async fn read_body(&mut self, body: &mut BodyReader) -> Result<(), Cut> {
+        self.buffers.lend(self.input);
         let read = self.waits.fill(
             Slow::BackendSends,
             self.backend_limit,

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Entered, Gateway, PoolPlan,
-    answer::{Answered, Cut, Progress, Receiving, Terms},
+    answer::{Answered, Cut, Receiving},
     exchange::ClientEnd,
     head::{Forwarding, write_request, write_request_section},
     leaving::Leaving,
@@ -21,6 +21,7 @@ use super::{
     rewrite::FieldChanges,
     send::{ClientFault, Sending},
     short::Short,
+    terms::{Progress, Terms},
     tunnel,
     under_way::UnderWay,
     waits::{Slow, Waits},

@@ -5,7 +5,6 @@
 
 use std::{
     cell::RefCell,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -104,33 +103,24 @@ impl Budget {
 /// A worker's budgets.
 #[derive(Debug, Default)]
 pub struct Budgets {
-    /// By the pool's place in the view, with the name of the pool that it is for.
-    pools: RefCell<Vec<(Arc<str>, Budget)>>,
+    /// By the pool's number: a few words for each that there ever was.
+    pools: RefCell<Vec<Option<Budget>>>,
 }
 
 impl Budgets {
-    /// Lets `spend` look at the budget of the pool of this name, which stands at this place in the view. A pool that was somewhere else
-    /// before begins with a new one.
+    /// Lets `spend` look at the budget of the pool with this number. One that was not seen before begins with the whole minimum.
     pub fn with<T>(
         &self,
-        (index, name): (usize, &Arc<str>),
+        pool: usize,
         now: Instant,
         rates: Rates,
         spend: impl FnOnce(&mut Budget) -> T,
     ) -> T {
         let pools = &mut *self.pools.borrow_mut();
-        while pools.len() <= index {
-            pools.push((name.clone(), Budget::new(now, rates)));
+        if pools.len() <= pool {
+            pools.resize_with(pool + 1, || None);
         }
-        let (of, budget) = &mut pools[index];
-        // Mostly they are one in memory, too.
-        if !Arc::ptr_eq(of, name) {
-            if of != name {
-                *budget = Budget::new(now, rates);
-            }
-            *of = name.clone();
-        }
-        spend(budget)
+        spend(pools[pool].get_or_insert_with(|| Budget::new(now, rates)))
     }
 }
 
@@ -209,17 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_belongs_to_the_pool_of_its_name() {
+    fn each_pool_has_a_budget_of_its_own() {
         let (now, rates) = (Instant::now(), Rates::new(0.0, 1, 1));
         let budgets = Budgets::default();
-        let take = |index, name: &str| {
-            let name: Arc<str> = name.into();
-            budgets.with((index, &name), now, rates, |budget| granted(budget, now, rates))
-        };
-        assert_eq!(take(1, "a"), 10);
-        assert_eq!(take(1, "a"), 0);
-        assert_eq!(take(0, "b"), 10);
-        assert_eq!(take(1, "b"), 10);
-        assert_eq!(take(0, "b"), 0);
+        let take = |pool| budgets.with(pool, now, rates, |budget| granted(budget, now, rates));
+        assert_eq!([take(1), take(1), take(0), take(1), take(0)], [10, 0, 10, 0, 0]);
     }
 }

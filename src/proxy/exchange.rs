@@ -12,7 +12,6 @@ use std::{
 
 use super::{
     Entered, Gateway, Picture, PoolPlan,
-    answer::Progress,
     attempt::{Attempt, Outcome, Ran},
     choose::{Candidates, Next},
     claims::{RequestId, grpc_timeout, is_sane_id},
@@ -27,6 +26,7 @@ use super::{
     request_body::{BodyFault, RequestBody},
     rewrite::Rewrite,
     send::ClientFault,
+    terms::Progress,
 };
 use crate::{
     fleet::{PoolView, Room, Slot},
@@ -257,9 +257,9 @@ async fn attempts(
         websocket_key: upgrade.filter(|_| head.version == Version::Http2).map(|_| gateway.random()),
         rewrite,
     };
-    let repeats = Repeats { gateway, pool: (index, pool), policy: &plan.forward.repeats };
+    let repeats = Repeats { gateway, view: pool, plan };
     repeats.bring(record.begun);
-    record.tells = repeats.policy.tell && forwarding.trusted;
+    record.tells = plan.forward.repeats.tell && forwarding.trusted;
     let own_host = plan.forward.host_header == HostHeader::Backend || head.authority().is_empty();
     let (mut failed, mut is_paid) = (None, false);
     let mut is_again = false;
@@ -281,7 +281,8 @@ async fn attempts(
                 return After::Close;
             }
             Err(Some(nobody)) => {
-                let once_more = if repeats.policy.backoff.is_some() { candidates.once_more() } else { None };
+                let once_more =
+                    if plan.forward.repeats.backoff.is_some() { candidates.once_more() } else { None };
                 let Some((member, tried)) = once_more else {
                     let refusal = failed.map_or(nobody, |end| refusal_for(Some(end)));
                     return refuse(client, record, body, refusal).await;

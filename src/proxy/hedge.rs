@@ -48,11 +48,10 @@ pub(super) async fn hedge(
     let Next::Try(member, slot) = candidates.next_backend() else {
         return (first.go_on(*late, client, body).await, false);
     };
-    let (index, view) = repeats.pool;
+    let view = repeats.view;
     view.pool.cells(first.gateway.worker).repeats.at(AttemptEnd::Hedged as usize).bump();
     record.repeated.push(AttemptEnd::Hedged);
     record.attempts += 1;
-    debug_assert!(record.routed.as_ref().is_none_or(|routed| routed.pool == index));
     record.is_at(member, candidates);
     let onward = Onward::new(repeats, candidates, first.head.method);
     onward.sent(true);

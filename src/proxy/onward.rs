@@ -10,7 +10,11 @@ use std::{
 };
 
 use super::{
-    Gateway, budget::Budget, budget::Rates, choose::Candidates, exchange::ClientEnd, policy::RepeatPolicy,
+    Gateway, PoolPlan,
+    budget::{Budget, Rates},
+    choose::Candidates,
+    exchange::ClientEnd,
+    policy::RepeatPolicy,
     repeat::backoff,
 };
 use crate::{fleet::PoolView, http1::Method, io::BufferPool, limits::BUFFER_BYTES, tally::AttemptEnd};
@@ -19,15 +23,20 @@ use crate::{fleet::PoolView, http1::Method, io::BufferPool, limits::BUFFER_BYTES
 #[derive(Clone, Copy)]
 pub(super) struct Repeats<'a> {
     pub(super) gateway: &'a Gateway,
-    /// The pool, and its place in the view.
-    pub(super) pool: (usize, &'a PoolView),
-    pub(super) policy: &'a RepeatPolicy,
+    pub(super) view: &'a PoolView,
+    pub(super) plan: &'a PoolPlan,
 }
 
-impl Repeats<'_> {
+impl<'a> Repeats<'a> {
+    fn policy(&self) -> &'a RepeatPolicy {
+        &self.plan.forward.repeats
+    }
+
     /// A request has come that was not sent before.
     pub(super) fn bring(&self, now: Instant) {
-        self.budget(now, |budget, rates| budget.bring(now, rates));
+        if self.plan.repeat_rates.share > 0 {
+            self.budget(now, |budget, rates| budget.bring(now, rates));
+        }
     }
 
     /// Whether the budget allows one more repeat, after an attempt that ended like this. If so, that is paid for; if not, counted.
@@ -35,22 +44,21 @@ impl Repeats<'_> {
         let now = Instant::now();
         let is_paid = self.budget(now, |budget, rates| budget.take(now, rates));
         if !is_paid {
-            let cells = self.pool.1.pool.cells(self.gateway.worker);
+            let cells = self.view.pool.cells(self.gateway.worker);
             cells.repeats_denied.at(end as usize).bump();
         }
         is_paid
     }
 
     fn budget<T>(&self, now: Instant, spend: impl FnOnce(&mut Budget, Rates) -> T) -> T {
-        let (index, view) = self.pool;
-        let rates = self.policy.rates(view.pool.all_cells().len());
-        self.gateway.budgets.with((index, &view.pool.name), now, rates, |budget| spend(budget, rates))
+        let rates = self.plan.repeat_rates;
+        self.gateway.budgets.with(self.view.pool.id, now, rates, |budget| spend(budget, rates))
     }
 
     /// Waits before the same backend is tried again for the `nth` time, from 1, and not past `total`. `false`: the client has gone.
     pub(super) async fn pause(&self, client: &mut ClientEnd, nth: u32, total: Option<Instant>) -> bool {
         let chance = self.gateway.random() as u64 as f64 / u64::MAX as f64;
-        let wait = backoff(self.policy.backoff.unwrap_or(Duration::ZERO), nth, chance);
+        let wait = backoff(self.policy().backoff.unwrap_or(Duration::ZERO), nth, chance);
         let due = Instant::now() + wait;
         let due = total.map_or(due, |total| due.min(total));
         let buffers = &self.gateway.buffers;
@@ -92,13 +100,13 @@ impl<'a> Onward<'a> {
 
     /// How long this attempt may take until its answer begins, if the request can then go elsewhere. Asked once the request has been sent.
     pub(super) fn per_try(&self) -> Option<Duration> {
-        self.repeats.policy.per_try.filter(|_| self.asked.get().is_none() && self.has_next())
+        self.repeats.policy().per_try.filter(|_| self.asked.get().is_none() && self.has_next())
     }
 
     /// How long this attempt may take until its answer begins before another is made beside it, if one can be. Asked once the request has
     /// been sent.
     pub(super) fn hedge_after(&self) -> Option<Duration> {
-        self.repeats.policy.hedge_after.filter(|_| self.has_next())
+        self.repeats.policy().hedge_after.filter(|_| self.has_next())
     }
 
     /// That time is over. Whether another attempt is made.
@@ -113,7 +121,7 @@ impl<'a> Onward<'a> {
 
     /// The head of an answer of this status has come. Whether the request goes elsewhere for a better one.
     pub(super) fn leaves_for(&self, status: u16) -> bool {
-        self.repeats.policy.wants_another_for(status) && self.leaves(AttemptEnd::Status)
+        self.repeats.policy().wants_another_for(status) && self.leaves(AttemptEnd::Status)
     }
 
     /// Whether the repeat after this attempt has been paid for.

@@ -7,10 +7,10 @@ use std::{net::IpAddr, time::Instant};
 
 use super::{
     Gateway,
-    answer::Progress,
     choose::Candidates,
     key::Source,
     rewrite::{FieldChanges, Rewrite},
+    terms::Progress,
 };
 use crate::{
     fleet::View,
