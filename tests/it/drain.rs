@@ -74,20 +74,7 @@ async fn requests_until_refused(
 
 #[tokio::test]
 async fn a_request_under_way_is_finished_and_an_idle_connection_closed() {
-    let go = Arc::new(tokio::sync::Notify::new());
-    let gate = go.clone();
-    let origin = Origin::with("one", move |mut peer| {
-        let gate = gate.clone();
-        async move {
-            while let Some(seen) = peer.request().await {
-                if seen.line().contains("/slow") {
-                    gate.notified().await;
-                }
-                let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
-            }
-        }
-    })
-    .await;
+    let (go, origin) = Origin::patient("one").await;
     let proxy = Proxy::before(&[&origin], "").await;
     let (address, admin) = (proxy.address, proxy.admin);
     let mut idle = Client::connect(address).await;

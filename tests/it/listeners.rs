@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::net::TcpStream;
 
 use super::support::{
     Client, Origin, Proxy, eventually, get,
@@ -34,28 +34,9 @@ fn second(proxy: &Proxy) -> SocketAddr {
     site.address.socket().unwrap()
 }
 
-/// An origin that answers `/slow` only when told to.
-async fn slow_origin() -> (std::sync::Arc<tokio::sync::Notify>, Origin) {
-    let go = std::sync::Arc::new(tokio::sync::Notify::new());
-    let gate = go.clone();
-    let origin = Origin::with("one", move |mut peer| {
-        let gate = gate.clone();
-        async move {
-            while let Some(seen) = peer.request().await {
-                if seen.line().contains("/slow") {
-                    gate.notified().await;
-                }
-                let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
-            }
-        }
-    })
-    .await;
-    (go, origin)
-}
-
 #[tokio::test]
 async fn a_listener_that_is_closed_ends_its_connections_after_their_request_and_no_others() {
-    let (go, origin) = slow_origin().await;
+    let (go, origin) = Origin::patient("one").await;
     let base = first_has(&configuration(&[&origin], "", ""), "");
     let proxy = Proxy::start(&base).await;
     let changed = proxy.change(&with_second(&base, "127.0.0.1:0", "")).unwrap();
@@ -90,7 +71,7 @@ async fn a_listener_that_is_closed_ends_its_connections_after_their_request_and_
 
 #[tokio::test]
 async fn a_listener_that_is_closed_lets_streams_end() {
-    let (go, origin) = slow_origin().await;
+    let (go, origin) = Origin::patient("one").await;
     let base = configuration(&[&origin], "", "");
     let proxy = Proxy::start(&with_second(&base, "127.0.0.1:0", "http2 = \"prior-knowledge\"")).await;
     let mut raw = Raw::connect(second(&proxy)).await;

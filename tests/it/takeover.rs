@@ -229,20 +229,7 @@ async fn the_file_that_is_there_now_is_started_and_one_that_is_no_proxy_changes_
 
 #[tokio::test]
 async fn the_new_configuration_counts_and_a_request_under_way_is_finished() {
-    let go = Arc::new(tokio::sync::Notify::new());
-    let gate = go.clone();
-    let origin = Origin::with("one", move |mut peer| {
-        let gate = gate.clone();
-        async move {
-            while let Some(seen) = peer.request().await {
-                if seen.line().contains("/slow") {
-                    gate.notified().await;
-                }
-                let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
-            }
-        }
-    })
-    .await;
+    let (go, origin) = Origin::patient("one").await;
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let text = configuration(&[&origin], "", "").replace("workers = 2", "workers = 1");
     // A delay that is for those who ask whether it is ready: nobody has to.

@@ -10,6 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::{AbortHandle, JoinSet},
 };
 
@@ -60,6 +61,25 @@ impl Origin {
         let reply =
             format!("HTTP/1.1 200 OK\r\nx-backend: {name}\r\ncontent-length: {}\r\n\r\n{name}", name.len());
         Origin::answering(name, reply.as_bytes()).await
+    }
+
+    /// One that answers `done` to every request, to those for `/slow` only when it is told to.
+    pub async fn patient(name: &str) -> (Arc<Notify>, Origin) {
+        let go = Arc::new(Notify::new());
+        let gate = go.clone();
+        let origin = Origin::with(name, move |mut peer| {
+            let gate = gate.clone();
+            async move {
+                while let Some(seen) = peer.request().await {
+                    if seen.line().contains("/slow") {
+                        gate.notified().await;
+                    }
+                    let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
+                }
+            }
+        })
+        .await;
+        (go, origin)
     }
 
     /// One that answers every request with these bytes.
