@@ -44,6 +44,7 @@
 //! | [`control`] | the task around the fleet; probes, look-ups, and the file with operators' orders |
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
 //! | [`admin`] | the operator's listener |
+//! | [`analysis`] | what is worked out from configurations and recorded traffic, away from any running proxy. Pure |
 //! | [`service`] | what passes between the process and systemd |
 //! | [`takeover`] | a new process in the place of this one, without a gap |
 //! | [`privileges`] | the change of user after everything is bound |
@@ -103,6 +104,7 @@
 //! - **What was begun is finished first** (`server/gate.rs`): under load, answers go before new requests.
 
 pub mod admin;
+pub mod analysis;
 pub mod app;
 pub mod cli;
 pub mod config;

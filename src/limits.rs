@@ -204,3 +204,21 @@ pub const TAKEOVER_LOOK: Duration = Duration::from_millis(50);
 
 /// Bytes of a line between the two: an error is a configuration's whole list of them.
 pub const TAKEOVER_LINE_BYTES: usize = 256 * 1024;
+
+/// Bytes of a log that are read at a time.
+pub const LOG_BLOCK_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a line of a log. A longer one is not understood: it holds no target that we would take.
+pub const LOG_LINE_BYTES: usize = 64 * 1024;
+
+/// Lines that tell which format a log has.
+pub const LOG_FIRST_LINES: usize = 64;
+
+/// Lines of a log that were not understood and are shown.
+pub const BAD_LINES_SHOWN: usize = 3;
+
+/// And how much of each.
+pub const BAD_LINE_SHOWN_BYTES: usize = 120;
+
+/// Tables within each other, in a line of JSON.
+pub const LOG_JSON_DEPTH: usize = 32;

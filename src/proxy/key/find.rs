@@ -35,6 +35,8 @@ pub enum Fields<'a> {
     Head(&'a RequestHead),
     /// From an operator: name and value.
     List(&'a [(String, String)]),
+    /// From a log: those few that it tells, empty if they were absent.
+    Known(&'a [(&'static str, &'a [u8])]),
 }
 
 impl<'a> Fields<'a> {
@@ -45,6 +47,7 @@ impl<'a> Fields<'a> {
                 let named = |field: &&'a (String, String)| field.0.eq_ignore_ascii_case(name);
                 list.iter().find(named).map(|field| field.1.as_bytes())
             }
+            Fields::Known(list) => list.iter().find(|field| field.0 == name).map(|field| field.1),
         }
     }
 }
