@@ -4,4 +4,5 @@
 //! what is read. Keys and routes are found by the proxy's own code, so an answer here is what the proxy would do. Start at
 //! [`records::Records`].
 
+pub mod chart;
 pub mod records;

@@ -2,6 +2,7 @@
 //!
 //! Owns the order. Nothing is left running when [`Running::stop`] returns.
 
+mod charts;
 mod plans;
 mod reload;
 mod succession;
@@ -16,15 +17,16 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+pub use self::{
+    charts::chart,
+    plans::{load_approaches, make_plan, offline_view},
+    reload::{MovedKeys, ReloadCounts, Reloader, Report},
+    succession::{Inherited, Source, Upgrade},
+};
 use self::{
     plans::{kept_orders, make_fleet, watch_policies},
     reload::Access,
     succession::Handover,
-};
-pub use self::{
-    plans::{load_approaches, make_plan, offline_view},
-    reload::{MovedKeys, ReloadCounts, Reloader, Report},
-    succession::{Inherited, Source, Upgrade},
 };
 use crate::{
     admin::{Admin, InForce, State},

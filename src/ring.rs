@@ -19,6 +19,7 @@ use sha1::{Digest, Sha1};
 use circle::Circle;
 
 pub use build::{MAX_MEMBERS, MAX_VIRTUAL_NODES, RingError};
+pub use difference::{Shift, Stretch};
 pub use fingerprint::Fingerprint;
 pub use walk::{NodesFrom, Walk};
 pub use weight::{Weight, WeightError};

@@ -1,50 +1,113 @@
 //! What moves when one ring takes the place of another: exactly, from the arcs of both.
 //!
-//! Owns that comparison. It never samples keys.
-
-use std::cmp::Ordering;
+//! Owns that comparison: one walk round both rings at once, from which all figures come. It never samples keys.
 
 use super::{MemberIndex, Place, Ring};
 
 /// 2^64, the number of places on the circle.
 const CIRCLE: f64 = 18_446_744_073_709_551_616.0;
 
+/// Neighbouring places that have one owner before and one after a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The first of the places.
+    pub first: Place,
+    /// The last of them.
+    pub last: Place,
+    /// Their owner in the one ring; `None` if that has no virtual node.
+    pub before: Option<MemberIndex>,
+    /// Their owner in the other.
+    pub after: Option<MemberIndex>,
+}
+
+impl Stretch {
+    /// How many places it has.
+    pub fn places(&self) -> u128 {
+        u128::from(self.last.0 - self.first.0) + 1
+    }
+}
+
+/// What moves from one member to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shift {
+    /// Who had it; `None`: there was no owner.
+    pub from: Option<MemberIndex>,
+    /// Who gets it.
+    pub to: Option<MemberIndex>,
+    /// How many of the 2^64 places.
+    pub places: u128,
+}
+
+impl Shift {
+    /// The share of the circle, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.places as f64 / CIRCLE
+    }
+}
+
 impl Ring {
-    /// The share of the circle, from 0 to 1, whose owner has another name in `next`. Between a ring with virtual nodes and one
-    /// without any, all of it moves; between two without, nothing.
-    pub fn share_moved(&self, next: &Ring) -> f64 {
-        let (mut own, mut others) = (self.nodes().peekable(), next.nodes().peekable());
-        let (Some(&(_, first)), Some(&(_, other_first))) = (own.peek(), others.peek()) else {
-            return if own.len() == others.len() { 0.0 } else { 1.0 };
+    /// Shows the whole circle from place 0 on, stretch by stretch, those that stay and those that move.
+    pub fn stretches(&self, next: &Ring, mut see: impl FnMut(Stretch)) {
+        let ours = (self.circle.places(), self.circle.members());
+        let theirs = (next.circle.places(), next.circle.members());
+        // Past the last node the first one owns the places.
+        let member = |(_, members): (&[Place], &[u16]), at: usize| {
+            members.get(at).or(members.first()).map(|&member| MemberIndex(u32::from(member)))
         };
-        // By member of `self`, the member of `next` with its name.
-        let namesakes: Vec<_> = self.members().iter().map(|member| next.index_of(&member.name)).collect();
-        let is_same = |a: MemberIndex, b: MemberIndex| namesakes[a.as_usize()] == Some(b);
-        let (mut moved, mut from) = (0_u128, 0_u128);
+        let (mut at, mut other_at, mut first) = (0, 0, 0);
         loop {
             // Up to the nearer of the two nodes, that node's member and the other ring's next one own the places.
-            let (a, b) = (own.peek().copied(), others.peek().copied());
-            let owners = (a.map_or(first, |(_, member)| member), b.map_or(other_first, |(_, member)| member));
-            let to = match (a, b) {
-                (None, None) => 1 << 64,
-                (Some((Place(place), _)), None) | (None, Some((Place(place), _))) => u128::from(place) + 1,
-                (Some((Place(a), _)), Some((Place(b), _))) => u128::from(a.min(b)) + 1,
-            };
-            if !is_same(owners.0, owners.1) {
-                moved += to - from;
+            let (node, other) = (ours.0.get(at), theirs.0.get(other_at));
+            let last = [node, other].into_iter().flatten().min().map_or(u64::MAX, |place| place.0);
+            // Of nodes at one place, the first one owns what lies before it.
+            if last >= first {
+                let (before, after) = (member(ours, at), member(theirs, other_at));
+                see(Stretch { first: Place(first), last: Place(last), before, after });
             }
-            from = to;
-            match (a, b) {
-                (None, None) => return moved as f64 / CIRCLE,
-                (Some(_), None) => drop(own.next()),
-                (None, Some(_)) => drop(others.next()),
-                (Some((a, _)), Some((b, _))) => match a.cmp(&b) {
-                    Ordering::Less => drop(own.next()),
-                    Ordering::Greater => drop(others.next()),
-                    Ordering::Equal => drop((own.next(), others.next())),
-                },
-            }
+            at += usize::from(node.is_some_and(|place| place.0 == last));
+            other_at += usize::from(other.is_some_and(|place| place.0 == last));
+            let Some(further) = last.checked_add(1) else { return };
+            first = further;
         }
+    }
+
+    /// Shows the stretches whose owner has another name in `next`. Between a ring with virtual nodes and one without any, all of it moves;
+    /// between two without, nothing.
+    pub fn stretches_moved(&self, next: &Ring, mut see: impl FnMut(Stretch)) {
+        // By member of `self`, the member of `next` with its name.
+        let namesakes: Vec<_> = self.members().iter().map(|member| next.index_of(&member.name)).collect();
+        self.stretches(next, |stretch| {
+            let namesake = stretch.before.and_then(|before| namesakes[before.as_usize()]);
+            let stays = stretch.after == namesake && stretch.before.is_some() == stretch.after.is_some();
+            if !stays {
+                see(stretch);
+            }
+        });
+    }
+
+    /// The share of the circle, from 0 to 1, whose owner has another name in `next`.
+    pub fn share_moved(&self, next: &Ring) -> f64 {
+        let mut moved = 0;
+        self.stretches_moved(next, |stretch| moved += stretch.places());
+        moved as f64 / CIRCLE
+    }
+
+    /// What moves from whom to whom, the most first. It adds up to [`share_moved`](Self::share_moved).
+    pub fn shifts(&self, next: &Ring) -> Vec<Shift> {
+        let mut shifts = Vec::new();
+        self.stretches_moved(next, |stretch| {
+            shifts.push(Shift { from: stretch.before, to: stretch.after, places: stretch.places() });
+        });
+        shifts.sort_unstable_by_key(|shift| (shift.from, shift.to));
+        shifts.dedup_by(|later, kept| {
+            let is_same = (later.from, later.to) == (kept.from, kept.to);
+            if is_same {
+                kept.places += later.places;
+            }
+            is_same
+        });
+        shifts.sort_unstable_by(|a, b| b.places.cmp(&a.places).then((a.from, a.to).cmp(&(b.from, b.to))));
+        shifts
     }
 }
 
@@ -66,7 +129,32 @@ mod tests {
         assert_eq!(three.share_moved(&three), 0.0);
         let nobody = ring(&[]);
         assert_eq!((nobody.share_moved(&three), nobody.share_moved(&ring(&[]))), (1.0, 0.0));
+        assert_eq!(three.share_moved(&nobody), 1.0);
         assert!((ring(&["x"]).share_moved(&ring(&["y"])) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn stretches_cover_the_circle_once() {
+        for (before, after) in [(&["a", "b"][..], &["a", "c"][..]), (&[], &["a"]), (&["a"], &[]), (&[], &[])]
+        {
+            let mut next = 0_u128;
+            ring(before).stretches(&ring(after), |stretch| {
+                assert_eq!(u128::from(stretch.first.0), next);
+                next += stretch.places();
+            });
+            assert_eq!(next, 1 << 64, "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn what_moves_comes_to_those_who_are_new() {
+        let (before, after) = (ring(&["a", "b", "c"]), ring(&["a", "b", "d"]));
+        let shifts = before.shifts(&after);
+        let name = |ring: &Ring, member: Option<MemberIndex>| ring.member(member.unwrap()).name.to_string();
+        assert!(shifts.iter().all(|shift| name(&before, shift.from) == "c" || name(&after, shift.to) == "d"));
+        let sum: f64 = shifts.iter().map(Shift::share).sum();
+        assert!((sum - before.share_moved(&after)).abs() < 1e-12);
+        assert!(shifts.windows(2).all(|pair| pair[0].places >= pair[1].places));
     }
 
     #[test]
