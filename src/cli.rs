@@ -5,6 +5,7 @@
 mod check;
 mod config;
 mod demo;
+mod door;
 mod generate;
 mod healthcheck;
 mod lookup;
@@ -64,7 +65,7 @@ enum Command {
     /// Run a proxy with five embedded backends to play with
     Demo(demo::Arguments),
     /// Have a running proxy read its configuration again
-    Reload(operate::Door),
+    Reload(door::Door),
     /// Have a backend of a running proxy get no new requests
     Drain(operate::Backend),
     /// Give a backend of a running proxy another weight
@@ -74,7 +75,7 @@ enum Command {
     /// Ask a running proxy whether it is ready (for container health checks)
     Healthcheck(healthcheck::Arguments),
     /// Have a new process take over from a running proxy: a new binary, without losing a connection
-    Upgrade(operate::Door),
+    Upgrade(door::Door),
     /// Print a completion script for a shell
     Completions(generate::Completions),
     /// Write man pages into a directory

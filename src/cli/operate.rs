@@ -2,26 +2,11 @@
 //!
 //! Owns the asking. What is done about it stands in the proxy.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    time::Duration,
+use super::{
+    Failed,
+    door::{Door, ask},
+    exit, fail, say,
 };
-
-use super::{Failed, exit, fail, say};
-use crate::limits::TAKEOVER;
-
-/// Where the proxy is, and what it wants to see.
-#[derive(Debug, clap::Args)]
-pub(super) struct Door {
-    /// Address of the admin listener
-    #[arg(long, default_value = "127.0.0.1:9180", env = "RINGWAY_ADMIN")]
-    admin: SocketAddr,
-    /// A file whose first line is the admin token
-    #[arg(long, value_name = "FILE", env = "RINGWAY_TOKEN_FILE")]
-    token_file: Option<PathBuf>,
-}
 
 /// One backend of one pool.
 #[derive(Debug, clap::Args)]
@@ -42,9 +27,6 @@ pub(super) struct Weight {
     #[command(flatten)]
     backend: Backend,
 }
-
-/// How long an answer may take: a new process probes all backends, rings of millions of virtual nodes take a while to build.
-const LIMIT: Duration = TAKEOVER;
 
 /// Has the proxy read its configuration again. Exit code 78: it is wrong, and nothing has changed.
 pub(super) fn reload(door: &Door) -> Result<(), Failed> {
@@ -92,48 +74,23 @@ fn obey(Backend { pool, backend, door }: &Backend, what: &str) -> Result<(), Fai
 }
 
 /// A name as a segment of a path.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
     let encode = |byte: u8| if is_plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") };
     name.bytes().map(encode).collect()
 }
 
 fn post(door: &Door, path: &str) -> Result<serde_json::Value, Failed> {
-    let token = match &door.token_file {
-        None => None,
-        Some(file) => {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| fail(exit::FAILURE, format_args!("{}: {error}", file.display())))?;
-            Some(text.lines().next().unwrap_or_default().trim().to_owned())
-        }
-    };
-    let answer = ask(door.admin, path, token.as_deref())
+    let token = door.token()?;
+    let said = ask(door.admin, &format!("POST {path}"), token.as_deref(), b"", None)
         .map_err(|error| fail(exit::FAILURE, format_args!("{}: {error}", door.admin)))?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let value: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status == "200" {
-        return Ok(value);
+    if said.status == 200 {
+        return Ok(serde_json::from_slice(&said.body).unwrap_or_default());
     }
-    let problem = value["error"].as_str().unwrap_or(body.trim()).to_owned();
-    let code = if status == "422" { exit::CONFIG } else { exit::FAILURE };
-    let hint = match status {
-        "401" if token.is_none() => "\nname the file with the token: --token-file FILE",
+    let code = if said.status == 422 { exit::CONFIG } else { exit::FAILURE };
+    let hint = match said.status {
+        401 if token.is_none() => "\nname the file with the token: --token-file FILE",
         _ => "",
     };
-    Err(fail(code, format_args!("{problem}{hint}")))
-}
-
-fn ask(admin: SocketAddr, path: &str, token: Option<&str>) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(3))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    let shown = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {admin}\r\n{shown}content-length: 0\r\nconnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes())?;
-    let mut answer = String::new();
-    stream.take(16 << 20).read_to_string(&mut answer)?;
-    Ok(answer)
+    Err(fail(code, format_args!("{}{hint}", said.problem())))
 }

@@ -1,0 +1,135 @@
+//! The way to a running proxy: its admin listener, and the token that it may want to see.
+//!
+//! Owns one request and its answer. Knows no path and no meaning.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{Failed, exit, fail};
+use crate::limits::TAKEOVER;
+
+/// Where the proxy is, and what it wants to see.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Door {
+    /// Address of the admin listener
+    #[arg(long, default_value = "127.0.0.1:9180", env = "RINGWAY_ADMIN", value_parser = admin_address)]
+    pub(super) admin: SocketAddr,
+    /// A file whose first line is the admin token
+    #[arg(long, value_name = "FILE", env = "RINGWAY_TOKEN_FILE")]
+    pub(super) token_file: Option<PathBuf>,
+}
+
+/// How long an answer may take: a new process probes all backends, rings of millions of virtual nodes take a while to build.
+const LIMIT: Duration = TAKEOVER;
+
+/// Bytes of an answer that are read.
+const ANSWER_BYTES: u64 = 64 << 20;
+
+/// An address as people write it: with a scheme or without, a name or a number.
+pub(super) fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    match bare.parse() {
+        Ok(address) => Ok(address),
+        Err(_) => {
+            let mut found = bare.to_socket_addrs().map_err(|_| "write it as ADDRESS:PORT".to_owned())?;
+            found.next().ok_or_else(|| "the name has no address".to_owned())
+        }
+    }
+}
+
+/// What the proxy said.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// The status.
+    pub(super) status: u16,
+    /// The body.
+    pub(super) body: Vec<u8>,
+}
+
+impl Said {
+    /// The error that a body in JSON names, or the body.
+    pub(super) fn problem(&self) -> String {
+        let value: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        match value["error"].as_str() {
+            Some(problem) => problem.to_owned(),
+            None => format!("status {}: {}", self.status, String::from_utf8_lossy(&self.body).trim()),
+        }
+    }
+}
+
+impl Door {
+    /// The token in the file, if there is one.
+    pub(super) fn token(&self) -> Result<Option<String>, Failed> {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| fail(exit::FAILURE, format_args!("{}: {error}", file.display())))?;
+        Ok(Some(text.lines().next().unwrap_or_default().trim().to_owned()))
+    }
+}
+
+/// Asks, on a connection of its own.
+///
+/// # Errors
+/// There is no connection, or no whole answer in time.
+pub(super) fn ask(
+    admin: SocketAddr,
+    line: &str,
+    token: Option<&str>,
+    body: &[u8],
+    limit: Option<Duration>,
+) -> io::Result<Said> {
+    let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(3))?;
+    let limit = Some(limit.unwrap_or(LIMIT));
+    stream.set_read_timeout(limit)?;
+    stream.set_write_timeout(limit)?;
+    let shown = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let mut request = format!(
+        "{line} HTTP/1.1\r\nhost: {admin}\r\n{shown}content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    stream.write_all(&request)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES).read_to_end(&mut answer)?;
+    read(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "that is no whole answer"))
+}
+
+/// An answer that ends with its connection. `None`: it is none, or not whole.
+fn read(answer: &[u8]) -> Option<Said> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let body = answer[end + 4..].to_vec();
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    length.is_none_or(|length| length == body.len()).then_some(Said { status, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_breaks_off_is_none() {
+        let said = read(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        assert_eq!((said.status, &*said.body), (200, &b"ok"[..]));
+        assert!(read(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok").is_none());
+        assert!(read(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n").is_none());
+    }
+
+    #[test]
+    fn addresses_may_be_written_as_locations() {
+        let wanted: SocketAddr = "127.0.0.1:9180".parse().unwrap();
+        for text in ["127.0.0.1:9180", "http://127.0.0.1:9180", "http://127.0.0.1:9180/"] {
+            assert_eq!(admin_address(text), Ok(wanted));
+        }
+        assert!(admin_address("127.0.0.1").is_err());
+    }
+}
