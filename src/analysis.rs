@@ -5,4 +5,7 @@
 //! [`records::Records`].
 
 pub mod chart;
+pub mod compare;
+pub mod distinct;
 pub mod records;
+pub mod traffic;

@@ -222,3 +222,9 @@ pub const BAD_LINE_SHOWN_BYTES: usize = 120;
 
 /// Tables within each other, in a line of JSON.
 pub const LOG_JSON_DEPTH: usize = 32;
+
+/// Different keys that are counted exactly: 16 bytes for each, at most half of the slots used. Of more, a sample is kept.
+pub const EXACT_KEYS: usize = 1 << 21;
+
+/// Pairs of backends between which keys move, as told for a pool.
+pub const MOVES_TOLD: usize = 1000;

@@ -105,9 +105,9 @@ impl Charted {
         self.key.on_missing
     }
 
-    /// Whether it finds in every request the key that the other one finds.
-    pub fn finds_as(&self, other: &Charted) -> bool {
-        self.sources == other.sources && self.key.on_missing == other.key.on_missing
+    /// How it finds keys, in words: pools with the same words find the same keys.
+    pub fn policy(&self) -> String {
+        format!("{}, else {}", self.sources.join(", "), self.key.on_missing)
     }
 
     /// Writes a request's key to `key` and gives its place, as the proxy finds it. `None`: it has none. What Ringway's log says that it

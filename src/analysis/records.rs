@@ -151,7 +151,7 @@ impl<'a> Asking<'a> {
 }
 
 /// A line that was not understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct BadLine {
     /// Its number, from 1.
     pub number: u64,
