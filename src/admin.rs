@@ -5,6 +5,7 @@
 
 mod answers;
 mod change;
+mod plan;
 mod routes;
 
 use std::{
@@ -29,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    analysis::compare::Comparison,
     fleet::Order,
     limits::{ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD},
     proxy::Picture,
@@ -107,6 +109,8 @@ pub trait Operator: Send + Sync {
     fn reload(self: Arc<Self>) -> Pending<'static, serde_json::Value>;
     /// Drains a backend, gives it another weight, or takes that back.
     fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Pending<'a, Obeyed>;
+    /// What would move if this configuration, in TOML, took the place of the one in force. Changes nothing.
+    fn plan(&self, text: String) -> Pending<'_, Comparison>;
     /// Has a new process take over. Its number.
     fn upgrade(&self) -> Pending<'_, u32>;
 }

@@ -7,5 +7,6 @@
 pub mod chart;
 pub mod compare;
 pub mod distinct;
+pub mod drawing;
 pub mod records;
 pub mod traffic;

@@ -10,6 +10,8 @@ mod generate;
 mod healthcheck;
 mod lookup;
 mod operate;
+mod plan;
+mod recorded;
 mod run;
 
 use std::{
@@ -28,6 +30,10 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// The command line is wrong (clap's own code).
     pub const USAGE: u8 = 2;
+    /// Of `plan`: keys move, as many as may.
+    pub const MOVES: u8 = 3;
+    /// Of `plan`: more keys move than may.
+    pub const MOVES_TOO_MUCH: u8 = 4;
     /// An address can't be bound: it may work later.
     pub const TEMPORARY: u8 = 75;
     /// The configuration is wrong: it will not work before somebody changes it.
@@ -59,6 +65,8 @@ enum Command {
     Check(check::Arguments),
     /// Who owns a key, and who comes next
     Lookup(lookup::Arguments),
+    /// What would move if one configuration took the place of another
+    Plan(plan::Arguments),
     /// Show the configuration in force, or its JSON Schema
     #[command(subcommand)]
     Config(config::Command),
@@ -103,6 +111,7 @@ pub fn run() -> ExitCode {
         Command::Run(file) => run::run(&file),
         Command::Check(arguments) => check::run(&arguments),
         Command::Lookup(arguments) => lookup::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Reload(door) => operate::reload(&door),

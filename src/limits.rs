@@ -228,3 +228,24 @@ pub const EXACT_KEYS: usize = 1 << 21;
 
 /// Pairs of backends between which keys move, as told for a pool.
 pub const MOVES_TOLD: usize = 1000;
+
+/// Pools in a drawing of what moves.
+pub const DRAWN_POOLS: usize = 6;
+
+/// Backends in the legend of a drawing.
+pub const DRAWN_BACKENDS: usize = 26;
+
+/// Rows of a table that are shown to people. The whole is in the JSON.
+pub const ROWS_SHOWN: usize = 30;
+
+/// Bytes of a configuration that the admin listener is asked to compare.
+pub const PLAN_BODY_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long it may take to come.
+pub const PLAN_BODY: Duration = Duration::from_secs(10);
+
+/// How many of them are compared at once.
+pub const PLANS_AT_ONCE: usize = 2;
+
+/// Virtual nodes of all pools of such a configuration: half a second and a hundred megabytes, which whoever may only read can cost us.
+pub const PLAN_NODES: u64 = 2 * 1024 * 1024;

@@ -19,6 +19,7 @@ use serde::Serialize;
 use super::{
     State, answers,
     change::{Change, change},
+    plan::plan,
 };
 use crate::{
     proxy::{
@@ -39,6 +40,7 @@ const INDEX: &str = "Ringway admin\n\n\
     /api/lookup?pool=P&key=K              who owns a key, and who would get it now\n\
     /api/lookup?uri=U&header=N:V&...      the same for a request (also method=, host=, client=, pool=)\n\
     /api/config                           the configuration in force\n\
+    POST /api/plan                        what would move with the configuration in the body; needs no more than reading\n\
     POST, with the token:\n\
     /api/reload                           reads the configuration again\n\
     /api/upgrade                          a new process takes over\n\
@@ -54,6 +56,9 @@ pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Ans
         "/livez" if is_read(&request) => return text(StatusCode::OK, "ok\n"),
         "/readyz" if is_read(&request) => return ready(state),
         _ => {}
+    }
+    if path == "/api/plan" && *request.method() == Method::POST {
+        return if may_read(state, &request) { plan(state, request).await } else { unauthorized() };
     }
     if *request.method() == Method::POST {
         return match refusal_to_change(state, &request) {
@@ -78,6 +83,7 @@ pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Ans
         "/api/pools" => json(StatusCode::OK, &answers::pools(&state.pictures.load().view)),
         "/api/config" => json(StatusCode::OK, &answers::config(state)),
         "/api/lookup" => lookup(state, request.uri().query().unwrap_or_default()),
+        "/api/plan" => not_allowed("POST"),
         _ if Change::of(request.uri()).is_some() => not_allowed("POST"),
         _ => error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
     }

@@ -17,7 +17,8 @@ use crate::{
 /// What moves.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
-    /// Whether any key has another owner afterwards, or any request of the recorded traffic.
+    /// Whether any key has another owner afterwards, or any request of the recorded traffic; also if routes or key sources differ, of which the
+    /// rings alone know nothing.
     pub moves: bool,
     /// The greatest share of a pool's keyspace that moves, from 0 to 1. A pool that is removed counts as a whole.
     pub share_moved: f64,
@@ -118,16 +119,34 @@ pub struct Renamed {
     pub address: String,
 }
 
+impl Comparison {
+    /// Adds what moves of recorded traffic.
+    pub fn add(&mut self, traffic: Traffic) {
+        self.moves |= traffic.moved > 0;
+        self.traffic = Some(traffic);
+    }
+
+    /// The share that a bound is for: that of the requests where there are any, else that of the keyspace.
+    pub fn decisive_share(&self) -> f64 {
+        match &self.traffic {
+            Some(traffic) if traffic.requests > 0 => traffic.share_moved,
+            _ => self.share_moved,
+        }
+    }
+}
+
 /// Compares the pools of two configurations, each with the one of its name.
 pub fn compare(old: &Chart, new: &Chart) -> Comparison {
     let mut pools = Vec::new();
-    let mut notes = Vec::new();
+    let (mut notes, mut others_differ) = (Vec::new(), false);
     for before in &old.pools {
         let Some(after) = new.position(&before.name).map(|at| &new.pools[at]) else { continue };
         pools.push(pool_change(before, after));
+        others_differ |= before.policy() != after.policy();
         remark(before, after, &mut notes);
     }
     if !old.routes_as(new) {
+        others_differ = true;
         notes.push("routes differ: which requests go to another pool, only recorded traffic can tell".into());
     }
     let missing_in = |pools: &[Charted], other: &Chart| -> Vec<String> {
@@ -147,8 +166,15 @@ pub fn compare(old: &Chart, new: &Chart) -> Comparison {
     }
     let greatest = pools.iter().map(|pool| pool.share_moved).fold(0.0, f64::max);
     let share_moved = if pools_removed.is_empty() { greatest } else { 1.0 };
-    let moves = share_moved > 0.0 || notes.iter().any(|note| note.contains("key sources differ"));
-    Comparison { moves, share_moved, pools_added, pools_removed, pools, notes, traffic: None }
+    Comparison {
+        moves: share_moved > 0.0 || others_differ,
+        share_moved,
+        pools_added,
+        pools_removed,
+        pools,
+        notes,
+        traffic: None,
+    }
 }
 
 fn remark(before: &Charted, after: &Charted, notes: &mut Vec<String>) {

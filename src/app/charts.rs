@@ -3,9 +3,14 @@
 //! Owns that translation. Starts nothing, opens nothing.
 
 use crate::{
-    analysis::chart::{Chart, Charted},
-    config::{Config, PoolConfig},
-    fleet::{Order, Orders, Unchanged, View},
+    admin::OperatorError,
+    analysis::{
+        chart::{Chart, Charted},
+        compare::{Comparison, compare},
+    },
+    config::{self, Config, PoolConfig},
+    fleet::{MemberPolicy, Order, Orders, Unchanged, View},
+    limits::PLAN_NODES,
     ring::Ring,
 };
 
@@ -19,8 +24,7 @@ pub fn chart(config: &Config, orders: &Orders) -> Result<Chart, Unchanged> {
 }
 
 fn charted(pool: &PoolConfig, orders: &Orders) -> Result<Charted, Unchanged> {
-    let weight =
-        |member: &crate::fleet::MemberPolicy| orders.of(&pool.name, &member.name).weight(member.weight);
+    let weight = |member: &MemberPolicy| orders.of(&pool.name, &member.name).weight(member.weight);
     let members = pool.members.iter().map(|member| (member.name.clone(), weight(member)));
     let ring = Ring::build(members, pool.replicas)
         .map_err(|error| Unchanged::Ring { pool: pool.name.clone(), error })?;
@@ -41,4 +45,27 @@ pub(super) fn orders_of(view: &View) -> Orders {
         }
     }
     orders
+}
+
+/// What would move if the configuration in this text took the place of `current`, with the orders in force.
+///
+/// # Errors
+/// The text is wrong, or asks for more virtual nodes than are counted out for whoever may only read.
+pub(super) fn planned(current: &Config, orders: &Orders, text: &str) -> Result<Comparison, OperatorError> {
+    let refused = |why: String| OperatorError::Refused(why);
+    let next = config::parse(text, "new.toml").map_err(|errors| refused(errors.render(false)))?.config;
+    let nodes = next
+        .pools
+        .iter()
+        .flat_map(|pool| pool.members.iter().map(|member| member.weight.nodes(pool.replicas)));
+    let nodes = nodes.fold(0_u64, u64::saturating_add);
+    if nodes > PLAN_NODES {
+        let why = format!(
+            "{nodes} virtual nodes are more than {PLAN_NODES}: use `ringway plan --admin` for such a change"
+        );
+        return Err(refused(why));
+    }
+    let old = chart(current, orders).map_err(|error| OperatorError::Failed(error.to_string()))?;
+    let new = chart(&next, orders).map_err(|error| refused(error.to_string()))?;
+    Ok(compare(&old, &new))
 }

@@ -17,11 +17,13 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::{
+    charts::{orders_of, planned},
     plans::{fleet_plans, load_approaches, make_plan, watch_policies},
     succession::Handover,
 };
 use crate::{
     admin::{Admin, InForce, Obeyed, Operator, OperatorError},
+    analysis::compare::Comparison,
     config::{self, Config, Loaded},
     control::{Desk, Reconfiguration},
     fleet::{Order, Reconfigured},
@@ -306,6 +308,15 @@ impl Operator for Reloader {
             let obeyed = self.desk.obey(pool, backend, order).await.map_err(OperatorError::Refused)?;
             let share = obeyed.report.moved.iter().map(|moved| moved.share).sum();
             Ok(Obeyed { share_moved: share, not_kept: obeyed.not_kept })
+        })
+    }
+
+    fn plan(&self, text: String) -> Answer<'_, Comparison> {
+        Box::pin(async move {
+            let current = self.config.lock().await.clone();
+            let orders = orders_of(&self.pictures.load().view);
+            let planned = tokio::task::spawn_blocking(move || planned(&current, &orders, &text));
+            planned.await.map_err(|error| OperatorError::Failed(error.to_string()))?
         })
     }
 
