@@ -28,6 +28,7 @@ mod limits;
 mod listeners;
 mod metrics;
 mod pains;
+mod plan;
 mod preface;
 mod reload;
 mod repeats;

@@ -1,0 +1,1 @@
+//! `ringway keys`: is this a good key?
