@@ -8,5 +8,7 @@ pub mod chart;
 pub mod compare;
 pub mod distinct;
 pub mod drawing;
+pub mod heavy;
 pub mod records;
+pub mod survey;
 pub mod traffic;

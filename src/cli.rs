@@ -8,6 +8,7 @@ mod demo;
 mod door;
 mod generate;
 mod healthcheck;
+mod keys;
 mod lookup;
 mod operate;
 mod plan;
@@ -67,6 +68,8 @@ enum Command {
     Lookup(lookup::Arguments),
     /// What would move if one configuration took the place of another
     Plan(plan::Arguments),
+    /// Is this a good key? What recorded traffic says
+    Keys(keys::Arguments),
     /// Show the configuration in force, or its JSON Schema
     #[command(subcommand)]
     Config(config::Command),
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Lookup(arguments) => lookup::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
+        Command::Keys(arguments) => keys::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Reload(door) => operate::reload(&door),

@@ -249,3 +249,9 @@ pub const PLANS_AT_ONCE: usize = 2;
 
 /// Virtual nodes of all pools of such a configuration: half a second and a hundred megabytes, which whoever may only read can cost us.
 pub const PLAN_NODES: u64 = 2 * 1024 * 1024;
+
+/// Counters for heavy keys of a pool: a key that has more than the thousandth part of the requests is not missed.
+pub const HEAVY_KEYS: usize = 1024;
+
+/// Bytes of a heavy key that are kept to show it.
+pub const HEAVY_KEY_BYTES: usize = 128;

@@ -95,6 +95,12 @@ impl Charted {
         Charted { name, ring, addresses, load_factor, key, clientless, sources }
     }
 
+    /// Has it find keys by these sources.
+    pub fn with_sources(self, sources: Vec<Source>) -> Charted {
+        let key = KeyPolicy { sources, on_missing: self.key.on_missing };
+        Charted::new(self.name, self.ring, self.addresses, key, self.load_factor)
+    }
+
     /// Its key sources in their written form.
     pub fn sources(&self) -> &[String] {
         &self.sources
@@ -110,10 +116,16 @@ impl Charted {
         format!("{}, else {}", self.sources.join(", "), self.key.on_missing)
     }
 
-    /// Writes a request's key to `key` and gives its place, as the proxy finds it. `None`: it has none. What Ringway's log says that it
-    /// found counts, where the pool has that source; a key that the log tells by its place alone is written as that.
+    /// Writes a request's key to `key` and gives its place, as the proxy finds it. `None`: it has none.
     #[inline]
     pub fn find(&self, asking: &Asking<'_>, key: &mut Vec<u8>) -> Option<Place> {
+        self.find_own(asking, key).or_else(|| self.find_instead(asking, key))
+    }
+
+    /// The same from the sources alone. What Ringway's log says that it found counts, where the pool has that source; a key that the log tells
+    /// by its place alone is written as that.
+    #[inline]
+    pub fn find_own(&self, asking: &Asking<'_>, key: &mut Vec<u8>) -> Option<Place> {
         if let Some(found) = &asking.found
             && self.sources.iter().any(|source| source.as_bytes() == found.source)
         {
@@ -133,10 +145,12 @@ impl Charted {
             (None, Some(clientless)) => clientless,
             _ => &self.key,
         };
-        if policy.find(&asking.facts(UNKNOWN), key).is_some() {
-            return Some(Place::of(key));
-        }
-        let client = asking.client.filter(|_| policy.on_missing == OnMissingKey::ClientAddress)?;
+        policy.find(&asking.facts(UNKNOWN), key).map(|_| Place::of(key))
+    }
+
+    /// What the pool takes for a key where no source is present.
+    pub fn find_instead(&self, asking: &Asking<'_>, key: &mut Vec<u8>) -> Option<Place> {
+        let client = asking.client.filter(|_| self.key.on_missing == OnMissingKey::ClientAddress)?;
         key.clear();
         write_address(client, key);
         Some(Place::of(key))

@@ -81,6 +81,18 @@ impl Distinct {
         self.slots.iter().filter(|slot| slot.count > 0)
     }
 
+    /// How often a key came. `None`: it did not, or it is not in the sample.
+    pub fn count_of(&self, hash: u64) -> Option<u64> {
+        let mut at = home(&self.slots, hash);
+        while self.slots[at].count > 0 {
+            if self.slots[at].hash == hash {
+                return Some(self.slots[at].count.into());
+            }
+            at = (at + 1) & (self.slots.len() - 1);
+        }
+        None
+    }
+
     /// How many keys one in the table stands for: 1 as long as it is exact, then a power of two.
     pub fn scale(&self) -> f64 {
         2_f64.powi(self.depth as i32)
@@ -100,12 +112,17 @@ impl Distinct {
 /// The slot of this hash, or the free one where it belongs. At least half of all slots are free.
 #[inline]
 fn find(slots: &mut [Slot], hash: u64) -> &mut Slot {
-    // The upper bits, since the lower ones of all in a sample are alike.
-    let mut at = (hash >> (u64::BITS - slots.len().trailing_zeros())) as usize;
+    let mut at = home(slots, hash);
     while slots[at].count > 0 && slots[at].hash != hash {
         at = (at + 1) & (slots.len() - 1);
     }
     &mut slots[at]
+}
+
+/// Where a hash belongs. The upper bits tell, since the lower ones of all in a sample are alike.
+#[inline]
+fn home(slots: &[Slot], hash: u64) -> usize {
+    (hash >> (u64::BITS - slots.len().trailing_zeros())) as usize
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 mod show;
 
+pub(super) use show::{bad_lines, percent};
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde_json::Value;
