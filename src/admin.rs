@@ -5,6 +5,7 @@
 
 mod answers;
 mod change;
+mod live;
 mod plan;
 mod routes;
 
@@ -29,6 +30,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use self::live::Live;
 use crate::{
     analysis::compare::Comparison,
     fleet::Order,
@@ -65,6 +67,12 @@ pub struct State {
     pub in_charge: watch::Receiver<bool>,
     /// Who does what operators want.
     pub operator: Arc<dyn Operator>,
+}
+
+/// What the admin listener is made of.
+struct House {
+    state: State,
+    live: Live,
 }
 
 /// The configuration in force, as far as it is told or asked for here.
@@ -146,7 +154,7 @@ impl Admin {
         socket.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("ringway-admin".into()).spawn(move || {
-            runtime.block_on(run(socket, Arc::new(state)));
+            runtime.block_on(run(socket, state));
         })?;
         Ok(Admin { thread })
     }
@@ -159,16 +167,19 @@ impl Admin {
     }
 }
 
-async fn run(socket: TcpListener, state: Arc<State>) {
+async fn run(socket: TcpListener, state: State) {
     let (mut phase, mut in_charge) = (state.phase.clone(), state.in_charge.clone());
     let mut clients = JoinSet::new();
+    let (live, sampler) = Live::begin(&state);
+    let house = Arc::new(House { state, live });
     tokio::select! {
         () = Phase::Stopping.reached(&mut phase) => return,
         charged = in_charge.wait_for(|is_so| *is_so) => if charged.is_err() { return },
     }
     tokio::select! {
         () = Phase::Stopping.reached(&mut phase) => {}
-        () = accept(socket, &state, &mut clients) => {}
+        () = accept(socket, &house, &mut clients) => {}
+        () = house.live.run(sampler, &house.state) => {}
         // Another process answers from now on.
         _ = in_charge.wait_for(|is_so| !*is_so) => {}
     }
@@ -178,7 +189,7 @@ async fn run(socket: TcpListener, state: Arc<State>) {
     let _ = tokio::time::timeout(ADMIN_GOODBYE, all).await;
 }
 
-async fn accept(socket: TcpListener, state: &Arc<State>, clients: &mut JoinSet<()>) {
+async fn accept(socket: TcpListener, house: &Arc<House>, clients: &mut JoinSet<()>) {
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin listener can't be watched"),
@@ -199,17 +210,17 @@ async fn accept(socket: TcpListener, state: &Arc<State>, clients: &mut JoinSet<(
                 };
                 // One client too many is closed, not kept waiting: a probe had better fail than hang.
                 let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                clients.spawn(serve(stream, state.clone(), place));
+                clients.spawn(serve(stream, house.clone(), place));
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<State>, _place: OwnedSemaphorePermit) {
-    let mut phase = state.phase.clone();
+async fn serve(stream: TcpStream, house: Arc<House>, _place: OwnedSemaphorePermit) {
+    let mut phase = house.state.phase.clone();
     let service = service_fn(move |request| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(routes::answer(state, request).await) }
+        let house = house.clone();
+        async move { Ok::<_, Infallible>(routes::answer(&house, request).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD).max_buf_size(64 * 1024);

@@ -119,6 +119,12 @@ pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 /// Connections to the admin listener at one time.
 pub const ADMIN_CONNECTIONS: usize = 64;
 
+/// How often the live view takes a sample.
+pub const LIVE_SAMPLE: Duration = Duration::from_secs(1);
+
+/// Samples that the live view remembers: five minutes.
+pub const LIVE_HISTORY: usize = 300;
+
 /// How long an admin client may take for its request's head.
 pub const ADMIN_HEAD: Duration = Duration::from_secs(5);
 

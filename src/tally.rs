@@ -35,6 +35,15 @@ impl Tally {
 pub const BUCKETS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
+/// What a histogram has counted: durations per bucket (not yet cumulative, the last one is above all bounds), and their sum in nanoseconds.
+pub type Durations = ([u64; BUCKETS.len() + 1], u64);
+
+/// Adds what one histogram has counted to what others have.
+pub fn add(all: &mut Durations, one: &Durations) {
+    all.0.iter_mut().zip(one.0).for_each(|(all, one)| *all += one);
+    all.1 += one.1;
+}
+
 /// A histogram of durations with one writer.
 #[derive(Debug, Default)]
 pub struct Histogram {
@@ -50,8 +59,8 @@ impl Histogram {
         self.sum_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// The counts per bucket (not yet cumulative, the last one is above all bounds) and the sum in nanoseconds.
-    pub fn read(&self) -> ([u64; BUCKETS.len() + 1], u64) {
+    /// What it has counted so far, from any thread.
+    pub fn read(&self) -> Durations {
         (std::array::from_fn(|i| self.buckets[i].get()), self.sum_nanos.get())
     }
 }
@@ -321,6 +330,11 @@ impl<const N: usize> Default for ByReason<N> {
 }
 
 impl<const N: usize> ByReason<N> {
+    /// The sum of all.
+    pub fn sum(&self) -> u64 {
+        self.0.iter().map(Tally::get).sum()
+    }
+
     /// The cell with this number.
     pub fn at(&self, reason: usize) -> &Tally {
         &self.0[reason]
@@ -333,6 +347,8 @@ impl<const N: usize> ByReason<N> {
 pub struct BackendCells {
     /// Requests by [`Class`], counted when they end, at the backend that answered them.
     pub requests: ByReason<{ Class::ALL.len() }>,
+    /// From the first byte of the request's head being looked at to the answer's head, for the requests that this backend answered.
+    pub first_byte: Histogram,
     /// Attempts by [`AttemptEnd`].
     pub attempts: ByReason<{ AttemptEnd::ALL.len() }>,
     /// Attempts ended.
@@ -367,7 +383,7 @@ pub struct PoolCells {
     pub unanswered: ByReason<{ Class::ALL.len() }>,
     /// From the first byte of the request's head being looked at to the last of the answer handed to the kernel.
     pub whole: Histogram,
-    /// To the answer's head.
+    /// To the answer's head, for the requests that no backend answered.
     pub first_byte: Histogram,
     /// Time to open a connection to a backend.
     pub connect: Histogram,

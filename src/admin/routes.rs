@@ -4,7 +4,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
     time::Instant,
 };
 
@@ -17,7 +16,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::{
-    State, answers,
+    House, State, answers,
     change::{Change, change},
     plan::plan,
 };
@@ -37,6 +36,8 @@ const INDEX: &str = "Ringway admin\n\n\
     /livez                                200 while the process runs\n\
     /readyz                               200 while it is ready for traffic\n\
     /api/pools                            pools, backends, shares, standing\n\
+    /api/live                             what happens now: a sample of each second\n\
+    /api/live/history                     the last five minutes of that\n\
     /api/lookup?pool=P&key=K              who owns a key, and who would get it now\n\
     /api/lookup?uri=U&header=N:V&...      the same for a request (also method=, host=, client=, pool=)\n\
     /api/config                           the configuration in force\n\
@@ -49,8 +50,8 @@ const INDEX: &str = "Ringway admin\n\n\
     /api/pools/P/backends/B/restore       takes that back\n";
 
 /// Answers one request.
-pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Answer {
-    let state = &*state;
+pub(super) async fn answer(house: &House, request: Request<Incoming>) -> Answer {
+    let state = &house.state;
     let path = request.uri().path();
     match path {
         "/livez" if is_read(&request) => return text(StatusCode::OK, "ok\n"),
@@ -81,6 +82,8 @@ pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>) -> Ans
             Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
         },
         "/api/pools" => json(StatusCode::OK, &answers::pools(&state.pictures.load().view)),
+        "/api/live" => written(house.live.json()),
+        "/api/live/history" => written(house.live.history_json()),
         "/api/config" => json(StatusCode::OK, &answers::config(state)),
         "/api/lookup" => lookup(state, request.uri().query().unwrap_or_default()),
         "/api/plan" => not_allowed("POST"),
@@ -245,6 +248,11 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let mut body = serde_json::to_string_pretty(value).expect("the answers' types are all JSON");
     body.push('\n');
     typed(status, "application/json", whole(body))
+}
+
+/// JSON that is written already.
+fn written(body: Bytes) -> Answer {
+    typed(StatusCode::OK, "application/json", whole(body))
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {

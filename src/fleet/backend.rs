@@ -2,10 +2,10 @@
 //!
 //! Owns what never changes about them. What changes (addresses, weight, health) stands in the view.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Address, LoadCells};
-use crate::tally::{BackendCells, PoolCells, ProbeCells};
+use super::{Address, LoadCells, MemberView};
+use crate::tally::{BackendCells, Durations, PoolCells, ProbeCells, add};
 
 /// A backend.
 #[derive(Debug)]
@@ -48,6 +48,13 @@ impl Backend {
         self.cells.iter().map(cell).sum()
     }
 
+    /// The time to the answer's head of the requests that it answered, over all workers.
+    pub fn first_byte(&self) -> Durations {
+        let mut all = Durations::default();
+        self.cells.iter().for_each(|cells| add(&mut all, &cells.first_byte.read()));
+        all
+    }
+
     /// Requests under way at this backend, over all workers.
     pub fn in_flight(&self) -> u64 {
         self.load.in_flight().into()
@@ -68,11 +75,62 @@ pub struct Pool {
     /// Its name.
     pub name: Arc<str>,
     cells: Box<[PoolCells]>,
+    departed: Mutex<Departed>,
+}
+
+/// Backends that have left a pool. What the pool counts as the sum over its backends must not go backwards when one leaves.
+#[derive(Debug, Default)]
+struct Departed {
+    /// Those about which somebody may still count: requests of theirs are under way, or an older view is being read.
+    held: Vec<Arc<Backend>>,
+    /// What all others have counted.
+    first_byte: Durations,
+}
+
+impl Departed {
+    /// Lets go of those that nobody else knows any more: nothing is added to their counts.
+    fn settle(&mut self) {
+        let first_byte = &mut self.first_byte;
+        self.held.retain(|backend| {
+            let is_held = Arc::strong_count(backend) > 1;
+            if !is_held {
+                add(first_byte, &backend.first_byte());
+            }
+            is_held
+        });
+    }
 }
 
 impl Pool {
     pub(super) fn new(id: usize, name: Arc<str>, workers: usize) -> Pool {
-        Pool { id, name, cells: (0..workers).map(|_| PoolCells::default()).collect() }
+        let cells = (0..workers).map(|_| PoolCells::default()).collect();
+        Pool { id, name, cells, departed: Mutex::default() }
+    }
+
+    fn departed(&self) -> MutexGuard<'_, Departed> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A backend is no longer one of its. To be called before a view without it is seen by anybody.
+    pub(super) fn leaves(&self, backend: Arc<Backend>) {
+        let mut departed = self.departed();
+        departed.held.push(backend);
+        departed.settle();
+    }
+
+    /// The time to an answer's head, over all workers: at these backends, which are those of a view, at those that have left, and of the
+    /// answers of our own.
+    pub(super) fn first_byte(&self, members: &[MemberView]) -> Durations {
+        let mut departed = self.departed();
+        departed.settle();
+        let mut all = departed.first_byte;
+        // A view that was taken before one of them left has it among its members.
+        let is_here = |other: &Arc<Backend>| members.iter().any(|member| member.backend.id == other.id);
+        let held = departed.held.iter().filter(|other| !is_here(other));
+        held.for_each(|backend| add(&mut all, &backend.first_byte()));
+        members.iter().for_each(|member| add(&mut all, &member.backend.first_byte()));
+        self.cells.iter().for_each(|cells| add(&mut all, &cells.first_byte.read()));
+        all
     }
 
     /// The cells that this worker writes.

@@ -99,7 +99,12 @@ impl Fleet {
             self.pools.drain(..).map(|state| (state.pool.name.clone(), state)).collect();
         for (plan, ring) in pools {
             let before = old.remove(&plan.name);
+            let members = before.iter().flat_map(|state| &state.members);
+            let had: Vec<_> = members.map(|member| member.backend.clone()).collect();
             let state = self.next_state(plan, ring, before, now, &mut report);
+            had.into_iter()
+                .filter(|backend| !state.has(backend))
+                .for_each(|backend| state.pool.leaves(backend));
             self.pools.push(state);
         }
         for state in old.into_values() {
@@ -278,6 +283,11 @@ impl MemberState {
 }
 
 impl PoolState {
+    fn has(&self, backend: &Backend) -> bool {
+        let at = self.ring.index_of(&backend.name);
+        at.is_some_and(|at| self.members[at.as_usize()].backend.id == backend.id)
+    }
+
     /// Has the ring take the old one's place: at once, or key by key. What leaves takes its keys along at once.
     fn turn_from(&mut self, old: &Ring, now: Moment, report: &mut Reconfigured) {
         let share = old.share_moved(&self.ring);

@@ -13,6 +13,7 @@ use super::{Backend, Bound, Health, LoadPolicy, Order, Pool, Ramp, Turn};
 use crate::{
     endpoint::Endpoint,
     ring::{Fingerprint, MemberIndex, Place, Ring, Weight},
+    tally::Durations,
 };
 
 /// Whether a backend takes requests, and if not, why.
@@ -173,6 +174,11 @@ impl PoolView {
     /// The backend with this index.
     pub fn member(&self, index: MemberIndex) -> &MemberView {
         &self.members[index.as_usize()]
+    }
+
+    /// The time to the answer's head of all the pool's requests, those of backends that have left it too.
+    pub fn first_byte(&self) -> Durations {
+        self.pool.first_byte(&self.members)
     }
 
     /// Where a key at this place is at home: its first owner that serves and that it has moved to, or the first that serves. Loads do not count.

@@ -133,12 +133,14 @@ impl Record<'_> {
             cells.refusals.at(refusal as usize).bump();
         }
         // A refusal is counted where no backend answered, whichever was tried.
-        match routed.member {
+        let (requests, first_byte) = match routed.member {
             Some(member) if !matches!(self.ended, Ended::Refused(_)) => {
-                pool.member(member).backend.cells(worker).requests.at(class as usize).bump();
+                let cells = pool.member(member).backend.cells(worker);
+                (&cells.requests, &cells.first_byte)
             }
-            _ => cells.unanswered.at(class as usize).bump(),
-        }
+            _ => (&cells.unanswered, &cells.first_byte),
+        };
+        requests.at(class as usize).bump();
         if let Some(reason) = routed.off_owner {
             cells.off_owner.at(reason as usize).bump();
         }
@@ -149,8 +151,8 @@ impl Record<'_> {
         if self.ended != Ended::Upgraded {
             cells.whole.observe(self.begun.elapsed());
         }
-        if let Some(first_byte) = self.first_byte {
-            cells.first_byte.observe(first_byte - self.begun);
+        if let Some(head) = self.first_byte {
+            first_byte.observe(head - self.begun);
         }
     }
 

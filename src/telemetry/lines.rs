@@ -7,7 +7,7 @@
 use std::io::Write;
 
 use super::families::{Family, Kind};
-use crate::tally::{BUCKETS, Histogram};
+use crate::tally::{BUCKETS, Durations, add};
 
 /// Lines under construction.
 #[derive(Debug, Default)]
@@ -76,13 +76,10 @@ impl Lines {
     }
 
     /// The lines of a histogram that is the sum of `parts`.
-    pub(super) fn histogram<'a>(&mut self, parts: impl Iterator<Item = &'a Histogram>) {
-        let (mut counts, mut nanos) = ([0; BUCKETS.len() + 1], 0);
-        for part in parts {
-            let (part_counts, part_nanos) = part.read();
-            counts.iter_mut().zip(part_counts).for_each(|(count, part)| *count += part);
-            nanos += part_nanos;
-        }
+    pub(super) fn histogram(&mut self, parts: impl Iterator<Item = Durations>) {
+        let mut all = Durations::default();
+        parts.for_each(|part| add(&mut all, &part));
+        let (counts, nanos) = all;
         let mut total = 0;
         for (at, count) in counts.into_iter().enumerate() {
             total += count;
@@ -148,6 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::tally::Histogram;
 
     const PLAIN: Family = Family { name: "plain", kind: Kind::Gauge, labels: &[], help: "One number." };
     const LABELLED: Family =
@@ -189,7 +187,7 @@ mod tests {
         let text = written(|lines| {
             lines.begin(TIMES);
             lines.about(&["x"]);
-            lines.histogram([&one, &two].into_iter());
+            lines.histogram([one.read(), two.read()].into_iter());
         });
         let lines: Vec<&str> = text.lines().skip(2).collect();
         assert_eq!(lines.len(), BUCKETS.len() + 3);

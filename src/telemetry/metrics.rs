@@ -75,6 +75,11 @@ impl Metrics {
         Ok(Metrics { process, sources: Arc::new(sources) })
     }
 
+    /// What a scrape reads.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// The text that Prometheus reads (exposition format 0.0.4).
     ///
     /// # Errors

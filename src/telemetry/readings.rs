@@ -70,11 +70,10 @@ pub(super) const ALL: &[Reading] = &[
             by_reason(member, lines, Class::ALL, |class| class.word(), |cells| &cells.requests);
         }),
     Reading::of(names::DURATION)
-        .pool(|view, lines| lines.histogram(view.pool.all_cells().iter().map(|cells| &cells.whole))),
-    Reading::of(names::FIRST_BYTE)
-        .pool(|view, lines| lines.histogram(view.pool.all_cells().iter().map(|cells| &cells.first_byte))),
+        .pool(|view, lines| lines.histogram(view.pool.all_cells().iter().map(|cells| cells.whole.read()))),
+    Reading::of(names::FIRST_BYTE).pool(|view, lines| lines.histogram([view.first_byte()].into_iter())),
     Reading::of(names::CONNECT)
-        .pool(|view, lines| lines.histogram(view.pool.all_cells().iter().map(|cells| &cells.connect))),
+        .pool(|view, lines| lines.histogram(view.pool.all_cells().iter().map(|cells| cells.connect.read()))),
     Reading::of(names::IN_FLIGHT).member(|member, lines| lines.count(&[], member.backend.in_flight())),
     Reading::of(names::UPGRADED).member(|member, lines| lines.count(&[], member.backend.upgraded())),
     Reading::of(names::UPGRADES).member(|member, lines| sum(member, lines, |cells| &cells.upgrades)),
@@ -184,7 +183,7 @@ pub(super) const ALL: &[Reading] = &[
         lines.count(&["failed"], member.backend.probes.failed.get());
     }),
     Reading::of(names::PROBE_DURATION)
-        .member(|member, lines| lines.histogram([&member.backend.probes.took].into_iter())),
+        .member(|member, lines| lines.histogram([member.backend.probes.took.read()].into_iter())),
     Reading::of(names::VIRTUAL_NODES).pool(|view, lines| lines.count(&[], view.ring.node_count() as u64)),
     Reading::of(names::SHARE).pool(|view, lines| {
         for (member, share) in view.ring.members().iter().zip(view.ring.shares()) {

@@ -26,6 +26,7 @@ mod http2_backend;
 mod keys;
 mod limits;
 mod listeners;
+mod live;
 mod metrics;
 mod pains;
 mod plan;
