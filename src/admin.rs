@@ -6,6 +6,7 @@
 mod answers;
 mod change;
 mod live;
+mod lookup;
 mod plan;
 mod routes;
 

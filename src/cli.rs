@@ -64,7 +64,7 @@ enum Command {
     Run(FileArgument),
     /// Check a configuration; print routes, shares and expected imbalance
     Check(check::Arguments),
-    /// Who owns a key, and who comes next
+    /// Who owns a key, who would serve it now, and why
     Lookup(lookup::Arguments),
     /// What would move if one configuration took the place of another
     Plan(plan::Arguments),

@@ -128,6 +128,21 @@ pub const LIVE_HISTORY: usize = 300;
 /// How long an admin client may take for its request's head.
 pub const ADMIN_HEAD: Duration = Duration::from_secs(5);
 
+/// How long an admin client may take for its request's body.
+pub const ADMIN_BODY: Duration = Duration::from_secs(5);
+
+/// Bytes of the questions that one request of the admin API asks about keys.
+pub const LOOKUP_BODY_BYTES: usize = 512 * 1024;
+
+/// How many questions these can be: the thread that answers has others to answer, too.
+pub const LOOKUP_QUESTIONS: usize = 10_000;
+
+/// Bytes of the answers beyond which the rest is not answered.
+pub const LOOKUP_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of a line that the command line reads as a question.
+pub const LOOKUP_LINE_BYTES: usize = 64 * 1024;
+
 /// How long the end of the process waits for answers to admin clients.
 pub const ADMIN_GOODBYE: Duration = Duration::from_secs(1);
 

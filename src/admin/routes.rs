@@ -2,11 +2,6 @@
 //!
 //! Owns paths, parameters and access. What is in an answer stands in [`super::answers`].
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    time::Instant,
-};
-
 use http_body_util::{Either, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -18,16 +13,10 @@ use serde::Serialize;
 use super::{
     House, State, answers,
     change::{Change, change},
+    lookup::lookup,
     plan::plan,
 };
-use crate::{
-    proxy::{
-        explain::{Question, explain},
-        key::{Facts, Fields},
-    },
-    server::Phase,
-    telemetry::metrics::Scrape,
-};
+use crate::{server::Phase, telemetry::metrics::Scrape};
 
 pub(super) type Answer = Response<Either<Full<Bytes>, Scrape>>;
 
@@ -40,6 +29,7 @@ const INDEX: &str = "Ringway admin\n\n\
     /api/live/history                     the last five minutes of that\n\
     /api/lookup?pool=P&key=K              who owns a key, and who would get it now\n\
     /api/lookup?uri=U&header=N:V&...      the same for a request (also method=, host=, client=, pool=)\n\
+    POST /api/lookup?pool=P               the same for many: a key a line (also input=json, detail=full); needs no more than reading\n\
     /api/config                           the configuration in force\n\
     POST /api/plan                        what would move with the configuration in the body; needs no more than reading\n\
     POST, with the token:\n\
@@ -60,6 +50,9 @@ pub(super) async fn answer(house: &House, request: Request<Incoming>) -> Answer 
     }
     if path == "/api/plan" && *request.method() == Method::POST {
         return if may_read(state, &request) { plan(state, request).await } else { unauthorized() };
+    }
+    if path == "/api/lookup" && (is_read(&request) || *request.method() == Method::POST) {
+        return if may_read(state, &request) { lookup(state, request).await } else { unauthorized() };
     }
     if *request.method() == Method::POST {
         return match refusal_to_change(state, &request) {
@@ -85,7 +78,6 @@ pub(super) async fn answer(house: &House, request: Request<Incoming>) -> Answer 
         "/api/live" => written(house.live.json()),
         "/api/live/history" => written(house.live.history_json()),
         "/api/config" => json(StatusCode::OK, &answers::config(state)),
-        "/api/lookup" => lookup(state, request.uri().query().unwrap_or_default()),
         "/api/plan" => not_allowed("POST"),
         _ if Change::of(request.uri()).is_some() => not_allowed("POST"),
         _ => error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
@@ -149,92 +141,6 @@ fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-#[derive(Default)]
-struct Asked {
-    pool: Option<String>,
-    key: Option<String>,
-    method: Option<String>,
-    uri: Option<String>,
-    host: Option<String>,
-    client: Option<IpAddr>,
-    headers: Vec<(String, String)>,
-}
-
-fn lookup(state: &State, query: &str) -> Answer {
-    let asked = match read_query(query) {
-        Ok(asked) => asked,
-        Err(problem) => return error(StatusCode::BAD_REQUEST, &problem),
-    };
-    let picture = state.pictures.load();
-    let (view, plan) = (&picture.view, &picture.plan);
-    let explanation = match (&asked.key, &asked.uri) {
-        (Some(key), None) => match &asked.pool {
-            Some(pool) => explain(view, plan, Instant::now(), Question::Key { pool, key: key.as_bytes() }),
-            None if view.pools.len() == 1 => {
-                let pool = &*view.pools[0].pool.name;
-                explain(view, plan, Instant::now(), Question::Key { pool, key: key.as_bytes() })
-            }
-            None => Err("say which pool, as pool=NAME".into()),
-        },
-        (None, Some(uri)) => about_request(state, &asked, uri),
-        _ => Err("ask with key=KEY (and pool=NAME), or with uri=PATH (and method=, host=, header=NAME:VALUE, client=)".into()),
-    };
-    match explanation {
-        Ok(explanation) => json(StatusCode::OK, &explanation),
-        Err(problem) => error(StatusCode::BAD_REQUEST, &problem),
-    }
-}
-
-fn about_request(
-    state: &State,
-    asked: &Asked,
-    uri: &str,
-) -> Result<crate::proxy::explain::Explanation, String> {
-    let parsed: hyper::Uri = uri.parse().map_err(|problem| format!("uri: {problem}"))?;
-    let named =
-        asked.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| &**value);
-    let authority = parsed.authority().map(|authority| authority.as_str());
-    let facts = Facts {
-        method: asked.method.as_deref().unwrap_or("GET").as_bytes(),
-        authority: authority.or(asked.host.as_deref()).or(named).unwrap_or_default().as_bytes(),
-        path: parsed.path().as_bytes(),
-        query: parsed.query().map(str::as_bytes),
-        client: asked.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        fields: Fields::List(&asked.headers),
-    };
-    let picture = state.pictures.load();
-    explain(
-        &picture.view,
-        &picture.plan,
-        Instant::now(),
-        Question::Request { pool: asked.pool.as_deref(), facts },
-    )
-}
-
-fn read_query(query: &str) -> Result<Asked, String> {
-    let mut asked = Asked::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let value = value.into_owned();
-        match &*name {
-            "pool" => asked.pool = Some(value),
-            "key" => asked.key = Some(value),
-            "method" => asked.method = Some(value),
-            "uri" => asked.uri = Some(value),
-            "host" => asked.host = Some(value),
-            "client" => {
-                asked.client =
-                    Some(value.parse().map_err(|_| format!("client: {value:?} is not an IP address"))?);
-            }
-            "header" => {
-                let (name, value) = value.split_once(':').ok_or("header: write it as NAME:VALUE")?;
-                asked.headers.push((name.trim().to_owned(), value.trim().to_owned()));
-            }
-            other => return Err(format!("there is no parameter {other:?}")),
-        }
-    }
-    Ok(asked)
-}
-
 #[derive(Serialize)]
 struct Problem<'a> {
     error: &'a str,
@@ -253,6 +159,10 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 /// JSON that is written already.
 fn written(body: Bytes) -> Answer {
     typed(StatusCode::OK, "application/json", whole(body))
+}
+
+pub(super) fn json_lines(lines: Vec<u8>) -> Answer {
+    typed(StatusCode::OK, "application/jsonl", whole(lines))
 }
 
 fn text(status: StatusCode, body: &'static str) -> Answer {

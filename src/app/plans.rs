@@ -4,6 +4,7 @@
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Instant, SystemTime},
 };
 
@@ -11,7 +12,8 @@ use super::StartError;
 use crate::{
     config::{Config, PoolConfig},
     control::{self, WatchPolicy, probe::ProbeKind},
-    fleet::{self, Fleet, Moment, Orders, Thresholds, View},
+    endpoint::Endpoint,
+    fleet::{self, Event, Fact, Fleet, Moment, Orders, Thresholds, View},
     proxy::{Plan, PoolPlan, client::TrustedProxies, route::Router},
     ring::Place,
     server::ServerPolicy,
@@ -107,16 +109,21 @@ pub fn offline_view(config: &Config) -> Result<View, StartError> {
     let mut unwatched = config.clone();
     for pool in &mut unwatched.pools {
         pool.probe.kind = ProbeKind::Off;
-        for member in &mut pool.members {
-            // Nothing is connected to: a name needs no address here.
-            if let fleet::Address::Name { port, .. } = member.address {
-                member.address = fleet::Address::Socket(SocketAddr::from(([0, 0, 0, 0], port)));
-            }
+    }
+    let mut fleet = make_fleet(&unwatched, Orders::default(), 1)?;
+    // Nothing is connected to: which address a name has does not matter here.
+    let now = Moment { instant: Instant::now(), wall: SystemTime::now() };
+    let anywhere: Arc<[Endpoint]> = Arc::new([Endpoint::Tcp(SocketAddr::from(([0, 0, 0, 0], 0)))]);
+    for member in fleet.view().pools.iter().flat_map(|pool| &pool.members) {
+        if member.backend.address.endpoint().is_none() {
+            let fact = Fact::Resolved(anywhere.clone());
+            fleet.apply(Event { backend: member.backend.id, fact }, now);
         }
     }
-    let mut view = make_fleet(&unwatched, Orders::default(), 1)?.view();
+    let mut view = fleet.view();
     for member in view.pools.iter_mut().flat_map(|pool| &mut pool.members) {
         member.reason = "not known: no proxy was asked".into();
+        member.ramp = None;
     }
     Ok(view)
 }

@@ -169,6 +169,18 @@ pub enum Busy {
     Full,
 }
 
+/// Which bound does not allow a request beside so many.
+#[inline]
+fn is_busy((now, limit): (u32, u32), bound: Bound, total: impl Fn() -> u64) -> Option<Busy> {
+    if now >= limit {
+        Some(Busy::Full)
+    } else if bound.share > 0.0 && now >= bound.floor && u64::from(now) >= bound.most(total() + 1) {
+        Some(Busy::Loaded)
+    } else {
+        None
+    }
+}
+
 /// One request's place at a backend. Given back when dropped.
 #[derive(Debug)]
 pub struct Slot<'a>(&'a Backend);
@@ -185,18 +197,24 @@ impl<'a> Slot<'a> {
         // In one step: two workers that look before they take could both take the last place, and one that takes before it looks could
         // make another believe that there is none.
         let taken = cells.in_flight.fetch_update(SeqCst, SeqCst, |now| {
-            busy = if now >= limit {
-                Some(Busy::Full)
-            } else if bound.share > 0.0 && now >= bound.floor && u64::from(now) >= bound.most(total() + 1) {
-                Some(Busy::Loaded)
-            } else {
-                None
-            };
+            busy = is_busy((now, limit), bound, &total);
             busy.is_none().then_some(now + 1)
         });
         match (taken, busy) {
             (Err(_), Some(busy)) => Err(busy),
             _ => Ok(Slot(backend)),
+        }
+    }
+
+    /// Whether a place could be taken now. Takes none.
+    ///
+    /// # Errors
+    /// Which bound does not allow it.
+    pub fn look(backend: &Backend, bound: Bound, total: impl Fn() -> u64) -> Result<(), Busy> {
+        let cells = &backend.load;
+        match is_busy((cells.in_flight(), cells.limit.load(Relaxed)), bound, total) {
+            Some(busy) => Err(busy),
+            None => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Backend, Bound, Health, LoadPolicy, Order, Pool, Ramp, Turn};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Whether a backend takes requests, and if not, why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// It takes requests.

@@ -63,7 +63,11 @@ pub enum Method {
 }
 
 impl Method {
-    pub(super) fn of(name: &[u8]) -> Result<Method, HeadError> {
+    /// The method of this name.
+    ///
+    /// # Errors
+    /// It is one that a proxy of this kind does not serve: 405.
+    pub fn of(name: &[u8]) -> Result<Method, HeadError> {
         Ok(match name {
             b"GET" => Method::Get,
             b"HEAD" => Method::Head,

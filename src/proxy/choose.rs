@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::policy::WhenFull;
 use crate::{
-    fleet::{Bound, Busy, MemberView, OnAllDown, PoolView, Slot, Standing, Tier},
+    fleet::{Backend, Bound, Busy, LoadCells, MemberView, OnAllDown, PoolView, Slot, Standing, Tier},
     ring::{MemberIndex, NodesFrom, Place, Ring},
     tally::{OffOwner, Refusal},
 };
@@ -30,9 +30,9 @@ pub struct Rules {
 
 /// What comes next on the way.
 #[derive(Debug)]
-pub enum Next<'v> {
+pub enum Next<P> {
     /// This backend, which has a place for the request.
-    Try(MemberIndex, Slot<'v>),
+    Try(MemberIndex, P),
     /// This backend, once it has one.
     Wait(MemberIndex),
     /// Nobody.
@@ -59,8 +59,6 @@ pub struct Candidates<'v> {
     left_out: Option<OffOwner>,
     /// Somebody was full.
     met_full: bool,
-    /// Nothing is taken: it is only a question.
-    asks: bool,
 }
 
 /// How much is asked of a backend.
@@ -158,15 +156,13 @@ impl<'v> Candidates<'v> {
             round: Round::Choosy,
             left_out: None,
             met_full: false,
-            asks: false,
         }
     }
 
     /// The same, to know and not to go.
     #[must_use]
-    pub fn asking(mut self) -> Candidates<'v> {
-        self.asks = true;
-        self
+    pub fn asking(self) -> Asking<'v> {
+        Asking { way: self, looking: Looking::default() }
     }
 
     /// The key's owner, whatever its standing. `None` only for a ring without virtual nodes.
@@ -226,7 +222,11 @@ impl<'v> Candidates<'v> {
     }
 
     /// The next backend to try: distinct from all before it.
-    pub fn next_backend(&mut self) -> Next<'v> {
+    pub fn next_backend(&mut self) -> Next<Slot<'v>> {
+        self.next_by(&mut Going)
+    }
+
+    fn next_by<M: Manner<'v>>(&mut self, manner: &mut M) -> Next<M::Place> {
         // All that could be tried have been: the rest of the ring need not be looked at.
         let Some(tier) = self.tier.filter(|_| self.tried.count < self.pool.usable) else {
             return Next::Nobody;
@@ -240,23 +240,30 @@ impl<'v> Candidates<'v> {
                     break;
                 }
                 let view = self.pool.member(member);
-                if !tier.takes(view.standing) || self.tried.contains(member) || self.passed.contains(member) {
+                if !tier.takes(view.standing) {
+                    manner.skips(member, Skip::Standing(view.standing));
+                    continue;
+                }
+                if self.tried.contains(member) || self.passed.contains(member) {
                     continue;
                 }
                 if is_waited_for(&self.rules, view) {
                     // Who came first goes first.
+                    manner.skips(member, Skip::Full);
                     self.passed.add(member);
                     self.left_out.get_or_insert(OffOwner::OwnerFull);
                     self.met_full = true;
                     return Next::Wait(member);
                 }
-                let reason = match self.admit(view) {
-                    Ok(slot) => {
+                let skip = match self.admit(view, manner) {
+                    Ok(place) => {
                         self.tried.add(member);
-                        return Next::Try(member, slot);
+                        return Next::Try(member, place);
                     }
-                    Err(reason) => reason,
+                    Err(skip) => skip,
                 };
+                manner.skips(member, skip);
+                let reason = skip.off_owner();
                 self.passed.add(member);
                 let all_seen = self.tried.count + self.passed.count >= self.pool.usable;
                 if Some(member) == self.owner {
@@ -286,21 +293,150 @@ impl<'v> Candidates<'v> {
         }
     }
 
-    fn admit(&self, view: &'v MemberView) -> Result<Slot<'v>, OffOwner> {
+    fn admit<M: Manner<'v>>(&self, view: &'v MemberView, manner: &M) -> Result<M::Place, Skip> {
         let (backend, is_choosy) = (&*view.backend, self.round == Round::Choosy && !self.rules.owner_only);
-        if view.standing == Standing::Trial && self.pool.tier == Tier::Good {
-            let has_place = if self.asks { backend.load.trial_left() > 0 } else { backend.load.take_trial() };
-            if !has_place {
-                return Err(OffOwner::OwnerEjected);
-            }
+        if view.standing == Standing::Trial && self.pool.tier == Tier::Good && !manner.trial(&backend.load) {
+            return Err(Skip::Trial);
         }
         if is_choosy && view.ramp.is_some_and(|ramp| !ramp.has_moved(self.place, self.now)) {
-            return Err(OffOwner::Ramp);
+            return Err(Skip::Ramp);
         }
         let bound = if is_choosy { view.bound } else { Bound::NONE };
-        Slot::take(backend, bound, || self.pool.pool.in_flight()).map_err(|busy| match busy {
-            Busy::Loaded => OffOwner::Spill,
-            Busy::Full => OffOwner::OwnerFull,
+        manner.place(backend, bound, || self.pool.pool.in_flight()).map_err(|busy| match busy {
+            Busy::Loaded => Skip::Loaded,
+            Busy::Full => Skip::Full,
         })
+    }
+}
+
+/// Why a backend is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// How it stands.
+    Standing(Standing),
+    /// It is on trial, and has been given the requests that decide.
+    Trial,
+    /// It takes its keys one after the other, and this one comes later.
+    Ramp,
+    /// It has more than its share of the pool's requests in flight.
+    Loaded,
+    /// It has as many requests as it may have.
+    Full,
+    /// It is not the owner, and nobody else may serve the key.
+    Affinity,
+}
+
+impl Skip {
+    /// The word for the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Skip::Standing(standing) => standing.word(),
+            Skip::Trial => "trial",
+            Skip::Ramp => "ramp",
+            Skip::Loaded => "spill",
+            Skip::Full => "full",
+            Skip::Affinity => "affinity",
+        }
+    }
+
+    /// The same as what it means for a request when it is the owner that is passed over.
+    fn off_owner(self) -> OffOwner {
+        match self {
+            Skip::Trial => OffOwner::OwnerEjected,
+            Skip::Ramp => OffOwner::Ramp,
+            Skip::Loaded => OffOwner::Spill,
+            Skip::Full => OffOwner::OwnerFull,
+            Skip::Standing(_) | Skip::Affinity => OffOwner::OwnerDown,
+        }
+    }
+}
+
+/// Whether places are taken or only looked at.
+trait Manner<'v> {
+    /// A place at a backend.
+    type Place;
+
+    /// One of the requests that decide about a backend on trial.
+    fn trial(&self, load: &LoadCells) -> bool;
+
+    /// A place, if the bounds allow it.
+    fn place(&self, backend: &'v Backend, bound: Bound, total: impl Fn() -> u64)
+    -> Result<Self::Place, Busy>;
+
+    /// A backend is passed over.
+    fn skips(&mut self, _member: MemberIndex, _why: Skip) {}
+}
+
+/// A request that goes there.
+struct Going;
+
+impl<'v> Manner<'v> for Going {
+    type Place = Slot<'v>;
+
+    fn trial(&self, load: &LoadCells) -> bool {
+        load.take_trial()
+    }
+
+    fn place(&self, backend: &'v Backend, bound: Bound, total: impl Fn() -> u64) -> Result<Slot<'v>, Busy> {
+        Slot::take(backend, bound, total)
+    }
+}
+
+/// Somebody who wants to know.
+#[derive(Clone, Default)]
+struct Looking {
+    told: Seen,
+    skipped: Option<Vec<(MemberIndex, Skip)>>,
+}
+
+impl Manner<'_> for Looking {
+    type Place = ();
+
+    fn trial(&self, load: &LoadCells) -> bool {
+        load.trial_left() > 0
+    }
+
+    fn place(&self, backend: &Backend, bound: Bound, total: impl Fn() -> u64) -> Result<(), Busy> {
+        Slot::look(backend, bound, total)
+    }
+
+    fn skips(&mut self, member: MemberIndex, why: Skip) {
+        if let Some(skipped) = &mut self.skipped
+            && !self.told.contains(member)
+        {
+            self.told.add(member);
+            skipped.push((member, why));
+        }
+    }
+}
+
+/// A way along the ring that nobody goes: nothing is taken, and nothing changes.
+#[derive(Clone)]
+pub struct Asking<'v> {
+    way: Candidates<'v>,
+    looking: Looking,
+}
+
+impl<'v> Asking<'v> {
+    /// Has those noted down that are passed over.
+    #[must_use]
+    pub fn noting(mut self) -> Asking<'v> {
+        self.looking.skipped = Some(Vec::new());
+        self
+    }
+
+    /// What comes next: see [`Candidates::next_backend`].
+    pub fn next_backend(&mut self) -> Next<()> {
+        self.way.next_by(&mut self.looking)
+    }
+
+    /// The way so far.
+    pub fn way(&self) -> &Candidates<'v> {
+        &self.way
+    }
+
+    /// Who was passed over so far, each with the first reason, in their order. Nobody, if that is not noted down.
+    pub fn skipped(&self) -> &[(MemberIndex, Skip)] {
+        self.looking.skipped.as_deref().unwrap_or_default()
     }
 }
