@@ -27,6 +27,7 @@ mod keys;
 mod limits;
 mod listeners;
 mod live;
+mod lookup;
 mod metrics;
 mod pains;
 mod plan;
