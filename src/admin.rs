@@ -4,9 +4,12 @@
 //! requests, so a scrape delays none.
 
 mod answers;
+mod arcs;
 mod change;
+mod events;
 mod live;
 mod lookup;
+mod patience;
 mod plan;
 mod routes;
 
@@ -31,14 +34,17 @@ use tokio::{
     task::JoinSet,
 };
 
-use self::live::Live;
+use self::{
+    live::Live,
+    patience::{Patience, Watched},
+};
 use crate::{
     analysis::compare::Comparison,
     fleet::Order,
-    limits::{ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD},
+    limits::{ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD, EVENT_STREAMS},
     proxy::Picture,
     server::Phase,
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, news::News},
 };
 
 /// What an operator chooses.
@@ -66,6 +72,8 @@ pub struct State {
     pub in_force: Arc<ArcSwap<InForce>>,
     /// Connections are accepted while this is so.
     pub in_charge: watch::Receiver<bool>,
+    /// What has changed lately.
+    pub news: Arc<News>,
     /// Who does what operators want.
     pub operator: Arc<dyn Operator>,
 }
@@ -74,6 +82,8 @@ pub struct State {
 struct House {
     state: State,
     live: Live,
+    /// Places for those who watch events.
+    watchers: Arc<Semaphore>,
 }
 
 /// The configuration in force, as far as it is told or asked for here.
@@ -172,7 +182,7 @@ async fn run(socket: TcpListener, state: State) {
     let (mut phase, mut in_charge) = (state.phase.clone(), state.in_charge.clone());
     let mut clients = JoinSet::new();
     let (live, sampler) = Live::begin(&state);
-    let house = Arc::new(House { state, live });
+    let house = Arc::new(House { state, live, watchers: Arc::new(Semaphore::new(EVENT_STREAMS)) });
     tokio::select! {
         () = Phase::Stopping.reached(&mut phase) => return,
         charged = in_charge.wait_for(|is_so| *is_so) => if charged.is_err() { return },
@@ -219,15 +229,19 @@ async fn accept(socket: TcpListener, house: &Arc<House>, clients: &mut JoinSet<(
 
 async fn serve(stream: TcpStream, house: Arc<House>, _place: OwnedSemaphorePermit) {
     let mut phase = house.state.phase.clone();
+    let patience = Patience::new();
+    let stream = Watched::new(stream, patience.clone());
+    let known = patience.clone();
     let service = service_fn(move |request| {
-        let house = house.clone();
-        async move { Ok::<_, Infallible>(routes::answer(&house, request).await) }
+        let (house, known) = (house.clone(), known.clone());
+        async move { Ok::<_, Infallible>(routes::answer(&house, &known, request).await) }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD).max_buf_size(64 * 1024);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = &mut connection => served,
+        () = patience.ended() => return tracing::debug!("an admin client takes nothing and is cut off"),
         () = Phase::Stopping.reached(&mut phase) => {
             connection.as_mut().graceful_shutdown();
             connection.await

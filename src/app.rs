@@ -41,6 +41,7 @@ use crate::{
     telemetry::{
         access::AccessLog,
         metrics::{ListenerSource, Metrics, Sources},
+        news::News,
     },
     tls::TlsProblem,
 };
@@ -208,6 +209,7 @@ impl Running {
             token,
             free_reads: config.admin.allow_unauthenticated_reads,
         }));
+        let news = Arc::new(News::default());
         let hung = pictures.clone();
         let publish = move |view| hung.store(Arc::new(Picture { view, plan: plan.clone() }));
         let (control, desk) = Control::start(control::Start {
@@ -218,6 +220,7 @@ impl Running {
             phase: phase_seen.clone(),
             state_file: config.server.state_file.clone(),
             events,
+            news: news.clone(),
         })?;
         let admin = admin_socket.as_ref().map(TcpListener::local_addr).transpose()?;
         let admin_kept = admin_socket.as_ref().map(TcpListener::try_clone).transpose()?;
@@ -234,6 +237,7 @@ impl Running {
             config: tokio::sync::Mutex::new(config),
             access: Mutex::new(access),
             counts: Arc::default(),
+            news: news.clone(),
             handover: Arc::new(handover),
         });
         let is_ready = {
@@ -248,6 +252,7 @@ impl Running {
             phase: phase_seen,
             in_force,
             in_charge: in_charge_seen,
+            news,
             operator: reloader.clone(),
         };
         let admin_thread = admin_socket.map(|socket| Admin::start(socket, state)).transpose()?;

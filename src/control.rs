@@ -24,7 +24,9 @@ use crate::{
     fleet::{Applied, Change, Event, Fleet, Moment, Order, Orders, PoolPlan, Reconfigured, Standing, View},
     limits::{CONTROL_TICK, EVENT_QUEUE, WISH_QUEUE},
     server::Phase,
-    service, threads,
+    service,
+    telemetry::news::{News, What},
+    threads,
     upstream::Approach,
 };
 
@@ -120,6 +122,8 @@ pub struct Start {
     pub state_file: Option<PathBuf>,
     /// What workers say about backends.
     pub events: Events,
+    /// Where changes are told, beside the log.
+    pub news: Arc<News>,
 }
 
 /// The pipe that facts go down.
@@ -186,15 +190,16 @@ struct Chief {
     publish: Publish,
     watching: Watching,
     state_file: Option<PathBuf>,
+    news: Arc<News>,
 }
 
 async fn run(start: Start, mut wished: mpsc::Receiver<Wish>) {
-    let Start { fleet, policies, publish, proven, mut phase, state_file, events } = start;
+    let Start { fleet, policies, publish, proven, mut phase, state_file, events, news } = start;
     let Events { report, mut events } = events;
     // Dropped at the end of this function, and all watching tasks with it.
     let mut watching = Watching::new(report);
     watching.follow(&fleet, &policies);
-    let mut chief = Chief { fleet, publish, watching, state_file };
+    let mut chief = Chief { fleet, publish, watching, state_file, news };
     let mut tick = tokio::time::interval(CONTROL_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -220,7 +225,7 @@ impl Chief {
             Applied::Moved => drop(self.show()),
             Applied::Changed(change) => {
                 let revision = self.show();
-                tell(&change, revision);
+                self.tell(&change, revision);
             }
         }
     }
@@ -229,7 +234,7 @@ impl Chief {
         let (changes, moved) = self.fleet.tick(now());
         if moved {
             let revision = self.show();
-            changes.iter().for_each(|change| tell(change, revision));
+            changes.iter().for_each(|change| self.tell(change, revision));
         }
     }
 
@@ -270,6 +275,8 @@ impl Chief {
         let report = self.fleet.obey(pool, backend, order, now())?;
         let revision = self.show();
         tracing::info!(pool, backend, %order, revision, "an operator's order");
+        let share_moved = report.moved.iter().map(|moved| moved.share).sum();
+        self.news.tell(What::Order { pool, backend, order: &order.to_string(), share_moved, revision });
         let kept = match &self.state_file {
             Some(file) => keep::save(file, self.fleet.orders()),
             None => Err("there is no `server.state_file`: a restart forgets it".to_owned()),
@@ -279,19 +286,21 @@ impl Chief {
         }
         Ok(Obeyed { report, not_kept: kept.err() })
     }
+
+    /// Tells people.
+    fn tell(&self, change: &Change, revision: u64) {
+        change.backend.probes.transitions.bump();
+        let Change { pool, backend, from, to, reason } = change;
+        let (backend, from, to) = (&*backend.name, from.word(), to.word());
+        self.news.tell(What::Backend { pool, backend, from, to, reason, revision });
+        if change.to == Standing::Serving {
+            tracing::info!(pool = &**pool, backend, from, to, %reason, revision, "backend changed");
+        } else {
+            tracing::warn!(pool = &**pool, backend, from, to, %reason, revision, "backend changed");
+        }
+    }
 }
 
 fn now() -> Moment {
     Moment { instant: Instant::now(), wall: SystemTime::now() }
-}
-
-fn tell(change: &Change, revision: u64) {
-    change.backend.probes.transitions.bump();
-    let Change { pool, backend, from, to, reason } = change;
-    let (backend, from, to) = (&*backend.name, from.word(), to.word());
-    if change.to == Standing::Serving {
-        tracing::info!(pool = &**pool, backend, from, to, %reason, revision, "backend changed");
-    } else {
-        tracing::warn!(pool = &**pool, backend, from, to, %reason, revision, "backend changed");
-    }
 }

@@ -116,8 +116,27 @@ pub const PROBES_IN_FLIGHT: usize = 256;
 /// Bytes of a probe's answer that are looked at for `body_contains`.
 pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 
-/// Connections to the admin listener at one time.
-pub const ADMIN_CONNECTIONS: usize = 64;
+/// Connections to the admin listener at one time: a quarter for those that stay and watch, the rest for scrapes, probes, and pages
+/// that are being opened.
+pub const ADMIN_CONNECTIONS: usize = 256;
+
+/// Those that watch events at one time.
+pub const EVENT_STREAMS: usize = 64;
+
+/// Bytes that the kernel holds for one who watches events. It grants twice that.
+pub const EVENT_SEND_BUFFER: usize = 64 * 1024;
+
+/// Changes that are written at a time.
+pub const EVENT_BATCH: usize = 64;
+
+/// How long one who watches may hear nothing, so that both sides know that the other one is there.
+pub const EVENT_HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long an admin client may take nothing of what is sent to it.
+pub const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Changes that are remembered for those who watch.
+pub const NEWS_KEPT: usize = 1024;
 
 /// How often the live view takes a sample.
 pub const LIVE_SAMPLE: Duration = Duration::from_secs(1);

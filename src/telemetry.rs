@@ -5,6 +5,7 @@
 pub mod access;
 pub mod log;
 pub mod metrics;
+pub mod news;
 
 mod families;
 mod lines;

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hyper::body::Bytes;
 use tokio::{sync::watch, time::MissedTickBehavior};
 
-use self::{history::History, sample::Sample, sampler::Sampler};
+pub(super) use self::sample::Sample;
+use self::{history::History, sampler::Sampler};
 use super::State;
 use crate::limits::LIVE_SAMPLE;
 
@@ -45,6 +46,11 @@ impl Live {
             self.history().add(&sample);
             self.last.send_replace(sample);
         }
+    }
+
+    /// Sees each sample from now on.
+    pub(super) fn watch(&self) -> watch::Receiver<Arc<Sample>> {
+        self.last.subscribe()
     }
 
     /// The last sample, as JSON.

@@ -2,23 +2,28 @@
 //!
 //! Owns paths, parameters and access. What is in an answer stands in [`super::answers`].
 
+use std::{sync::Arc, time::Instant};
+
 use http_body_util::{Either, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
+    header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 
 use super::{
     House, State, answers,
+    arcs::{self, Asked},
     change::{Change, change},
+    events::{Events, Feed},
     lookup::lookup,
+    patience::Patience,
     plan::plan,
 };
-use crate::{server::Phase, telemetry::metrics::Scrape};
+use crate::{limits::EVENT_STREAMS, server::Phase, telemetry::metrics::Scrape};
 
-pub(super) type Answer = Response<Either<Full<Bytes>, Scrape>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, Either<Scrape, Events>>>;
 
 const INDEX: &str = "Ringway admin\n\n\
     /metrics                              for Prometheus\n\
@@ -27,6 +32,8 @@ const INDEX: &str = "Ringway admin\n\n\
     /api/pools                            pools, backends, shares, standing\n\
     /api/live                             what happens now: a sample of each second\n\
     /api/live/history                     the last five minutes of that\n\
+    /api/events                           the same as it happens, and what changes (server-sent events)\n\
+    /api/ring?pool=P                      its ring, for drawing (also resolution=, place=)\n\
     /api/lookup?pool=P&key=K              who owns a key, and who would get it now\n\
     /api/lookup?uri=U&header=N:V&...      the same for a request (also method=, host=, client=, pool=)\n\
     POST /api/lookup?pool=P               the same for many: a key a line (also input=json, detail=full); needs no more than reading\n\
@@ -40,7 +47,7 @@ const INDEX: &str = "Ringway admin\n\n\
     /api/pools/P/backends/B/restore       takes that back\n";
 
 /// Answers one request.
-pub(super) async fn answer(house: &House, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(house: &Arc<House>, client: &Patience, request: Request<Incoming>) -> Answer {
     let state = &house.state;
     let path = request.uri().path();
     match path {
@@ -69,19 +76,49 @@ pub(super) async fn answer(house: &House, request: Request<Incoming>) -> Answer 
     match path {
         "/" => text(StatusCode::OK, INDEX),
         "/metrics" => match state.metrics.scrape() {
-            Ok(scrape) => {
-                typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", Either::Right(scrape))
-            }
+            Ok(scrape) => typed(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                Either::Right(Either::Left(scrape)),
+            ),
             Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, &problem.to_string()),
         },
         "/api/pools" => json(StatusCode::OK, &answers::pools(&state.pictures.load().view)),
         "/api/live" => written(house.live.json()),
         "/api/live/history" => written(house.live.history_json()),
+        "/api/events" => events(house, client, &request),
+        "/api/ring" => ring(state, request.uri().query().unwrap_or_default()),
         "/api/config" => json(StatusCode::OK, &answers::config(state)),
         "/api/plan" => not_allowed("POST"),
         _ if Change::of(request.uri()).is_some() => not_allowed("POST"),
         _ => error(StatusCode::NOT_FOUND, "no such path; / lists those that there are"),
     }
+}
+
+fn ring(state: &State, query: &str) -> Answer {
+    let view = &state.pictures.load().view;
+    match Asked::read(query).and_then(|asked| arcs::draw(view, &asked, Instant::now())) {
+        Ok(drawn) => written(serde_json::to_vec(&drawn).expect("the answers' types are all JSON").into()),
+        Err(problem) => error(StatusCode::BAD_REQUEST, &problem),
+    }
+}
+
+/// A stream of events, where there is a place for one more who watches.
+fn events(house: &Arc<House>, client: &Patience, request: &Request<Incoming>) -> Answer {
+    let with_samples = match request.uri().query().unwrap_or_default() {
+        "" => true,
+        "samples=false" => false,
+        _ => return error(StatusCode::BAD_REQUEST, "the only parameter here is samples=false"),
+    };
+    let after = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+    let Some(feed) = Feed::begin(house, after, with_samples) else {
+        let problem = format!("{EVENT_STREAMS} watch already; /api/live has the same figures");
+        let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, &problem);
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        return answer;
+    };
+    client.watches();
+    typed(StatusCode::OK, "text/event-stream", Either::Right(Either::Right(feed.events())))
 }
 
 fn is_read(request: &Request<Incoming>) -> bool {
@@ -169,11 +206,15 @@ fn text(status: StatusCode, body: &'static str) -> Answer {
     typed(status, "text/plain; charset=utf-8", whole(body))
 }
 
-fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Scrape> {
+fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Either<Scrape, Events>> {
     Either::Left(Full::new(body.into()))
 }
 
-fn typed(status: StatusCode, kind: &'static str, body: Either<Full<Bytes>, Scrape>) -> Answer {
+fn typed(
+    status: StatusCode,
+    kind: &'static str,
+    body: Either<Full<Bytes>, Either<Scrape, Events>>,
+) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

@@ -33,6 +33,7 @@ use crate::{
     telemetry::{
         access::{AccessLog, AccessLogPolicy, AccessWriter},
         log,
+        news::{News, What},
     },
 };
 
@@ -82,6 +83,8 @@ pub struct Reloader {
     pub(super) policy: ArcSwap<server::ServerPolicy>,
     pub(super) access: Mutex<Access>,
     pub(super) counts: Arc<ReloadCounts>,
+    /// Where changes are told, beside the log.
+    pub(super) news: Arc<News>,
     pub(super) handover: Arc<Handover>,
 }
 
@@ -139,11 +142,13 @@ impl Reloader {
         match &done {
             Ok(report) => {
                 self.counts.done.fetch_add(1, Relaxed);
+                self.news.tell(What::Reload { done: true, summary: &report.summary });
                 tracing::info!("{}", report.summary);
                 report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             }
             Err(problem) => {
                 self.counts.refused.fetch_add(1, Relaxed);
+                self.news.tell(What::Reload { done: false, summary: problem });
                 tracing::error!("the new configuration is refused, the old one stays: {problem}");
             }
         }

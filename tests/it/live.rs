@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use ringway::{
+    fleet::Standing,
+    limits::{EVENT_STREAMS, NEWS_KEPT},
+};
 use serde_json::Value;
+use tokio::io::AsyncReadExt;
 
-use super::support::{Origin, PATIENCE, Proxy, get, process::Directory, proxy::configuration};
+use super::support::{Client, Origin, PATIENCE, Proxy, get, process::Directory, proxy::configuration, soon};
 
 /// What the samples of the history add up to, by column.
 async fn seen(proxy: &Proxy, column: &str) -> f64 {
@@ -104,4 +109,246 @@ async fn everybody_gets_the_same_bytes_until_the_next_sample() {
     .await;
     let first = proxy.api("/api/live").await["time"].clone();
     until("another sample comes", async || proxy.api("/api/live").await["time"] != first).await;
+}
+
+/// One who watches events.
+struct Watcher(Client);
+
+/// An event as it is sent.
+#[derive(Debug, Default)]
+struct Event {
+    id: String,
+    kind: String,
+    data: Value,
+}
+
+impl Watcher {
+    /// Begins to watch. HTTP/1.0, so that the bytes come without chunks around them.
+    async fn of(proxy: &Proxy, query: &str, fields: &str) -> Watcher {
+        let mut client = Client::connect(proxy.admin).await;
+        client.send(format!("GET /api/events{query} HTTP/1.0\r\n{fields}\r\n")).await;
+        let head = client.until(b"\r\n\r\n").await.unwrap();
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        assert!(head.contains(" 200 ok") && head.contains("content-type: text/event-stream"), "{head}");
+        assert!(head.contains("cache-control: no-store"), "{head}");
+        Watcher(client)
+    }
+
+    /// The next event. `None`: there will be none.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            let text = soon("an event comes", self.0.until(b"\n\n")).await?;
+            let mut event = Event::default();
+            for line in std::str::from_utf8(&text).unwrap().lines() {
+                match line.split_once(": ") {
+                    Some(("id", id)) => event.id = id.to_owned(),
+                    Some(("event", kind)) => event.kind = kind.to_owned(),
+                    Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
+                    _ => {}
+                }
+            }
+            if !event.kind.is_empty() {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next change, past samples.
+    async fn change(&mut self) -> Event {
+        loop {
+            let event = self.next().await.unwrap();
+            if event.kind == "change" {
+                return event;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sample_comes_each_second_and_is_what_is_asked_for_otherwise() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    let mut watcher = Watcher::of(&proxy, "", "").await;
+    let begun = Instant::now();
+    let first = watcher.next().await.unwrap();
+    assert_eq!((&*first.kind, &*first.id), ("sample", ""));
+    let second = watcher.next().await.unwrap();
+    let asked = proxy.api("/api/live").await;
+    assert!(begun.elapsed() > Duration::from_millis(700) || first.data["time"] != second.data["time"]);
+    assert!(asked == second.data || asked["time"].as_str() > second.data["time"].as_str());
+}
+
+#[tokio::test]
+async fn changes_come_in_order_and_go_on_where_they_were() {
+    let (mut one, two) = (Origin::named("one").await, Origin::named("two").await);
+    let health = "[pools.p.health]\nkind = \"tcp\"\ninterval = \"500ms\"\nchanging_interval = \"500ms\"\n\
+        timeout = \"500ms\"\nrise = 1\nfall = 1\n";
+    let proxy = Proxy::before(&[&one, &two], health).await;
+    let mut watcher = Watcher::of(&proxy, "?samples=false", "").await;
+    for backend in ["one", "two"] {
+        let risen = watcher.change().await;
+        assert_eq!(
+            (&risen.data["kind"], &risen.data["from"]),
+            (&"backend".into(), &"unproven".into()),
+            "{backend}"
+        );
+    }
+    one.stop();
+    let down = watcher.change().await;
+    for (field, value) in
+        [("kind", "backend"), ("pool", "p"), ("backend", "one"), ("from", "serving"), ("to", "down")]
+    {
+        assert_eq!(down.data[field], value);
+    }
+    assert!(!down.data["reason"].as_str().unwrap().is_empty());
+    drop(watcher);
+    one.start_again().await;
+    proxy.sees("one", Standing::Serving).await;
+    // What happened while nobody watched is told first, and nothing twice.
+    let mut again = Watcher::of(&proxy, "?samples=false", &format!("Last-Event-ID: {}\r\n", down.id)).await;
+    let up = again.change().await;
+    assert_eq!((&up.data["backend"], &up.data["to"]), (&"one".into(), &"serving".into()));
+    assert!(down.data["revision"].as_u64() < up.data["revision"].as_u64());
+    // Another process's id, or none, is a beginning: all that is remembered.
+    for fields in ["Last-Event-ID: 1.2-3\r\n", ""] {
+        let mut anew = Watcher::of(&proxy, "", fields).await;
+        assert_eq!(anew.change().await.data["to"], "serving");
+        anew.change().await;
+        assert_eq!(anew.change().await.id, down.id);
+    }
+}
+
+#[tokio::test]
+async fn orders_and_reloads_are_told() {
+    let (one, two) = (Origin::named("one").await, Origin::named("two").await);
+    let directory = Directory::new();
+    let token = directory.file("token", "s3cret\n");
+    let text = configuration(&[&one, &two], "", "").replace(
+        "[admin]\n",
+        &format!("[admin]\ntoken_file = {token:?}\nallow_unauthenticated_reads = true\n"),
+    );
+    let file = directory.file("ringway.toml", &text);
+    let proxy = Proxy::from_file(&file).await;
+    let mut watcher = Watcher::of(&proxy, "", "").await;
+    assert_eq!(watcher.next().await.unwrap().data["can_change"], true);
+    let mut client = Client::connect(proxy.admin).await;
+    client
+        .send("POST /api/pools/p/backends/one/drain HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    assert_eq!(client.answer().await.status, 200);
+    let order = watcher.change().await.data;
+    assert_eq!(
+        (&order["kind"], &order["backend"], &order["order"]),
+        (&"order".into(), &"one".into(), &"drain".into())
+    );
+    assert!(order["share_moved"].as_f64().unwrap() > 0.3);
+    proxy.reloader().reload().await.unwrap();
+    let reload = watcher.change().await.data;
+    assert_eq!((&reload["kind"], &reload["done"]), (&"reload".into(), &true.into()));
+    directory.file("ringway.toml", "[[listeners]]\nadress = 1\n");
+    proxy.reloader().reload().await.unwrap_err();
+    let refused = watcher.change().await.data;
+    assert_eq!(refused["done"], false);
+    assert!(refused["summary"].as_str().unwrap().contains("adress"));
+}
+
+#[tokio::test]
+async fn who_was_away_for_too_long_is_told_so() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    // A proxy without a file: each try is refused, and told.
+    let reload = async |times: usize| {
+        for _ in 0..times {
+            proxy.reloader().reload().await.unwrap_err();
+        }
+    };
+    reload(1).await;
+    let first = Watcher::of(&proxy, "", "").await.change().await;
+    reload(NEWS_KEPT + 1).await;
+    let mut again = Watcher::of(&proxy, "?samples=false", &format!("Last-Event-ID: {}\r\n", first.id)).await;
+    assert_eq!(again.next().await.unwrap().kind, "lost");
+    for _ in 0..NEWS_KEPT {
+        assert_eq!(again.next().await.unwrap().kind, "change");
+    }
+}
+
+#[tokio::test]
+async fn watchers_take_no_place_from_scrapes_and_probes() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    let mut watchers = Vec::new();
+    for _ in 0..EVENT_STREAMS {
+        watchers.push(Watcher::of(&proxy, "", "").await);
+    }
+    let refused = proxy.admin_get("/api/events").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    for path in ["/metrics", "/livez", "/readyz", "/api/live"] {
+        assert_eq!(proxy.admin_get(path).await.status, 200, "{path}");
+    }
+    for watcher in &mut watchers {
+        assert_eq!(watcher.next().await.unwrap().kind, "sample");
+    }
+    watchers.pop();
+    until("the place is free again", async || {
+        let mut client = Client::connect(proxy.admin).await;
+        client.send("GET /api/events HTTP/1.0\r\n\r\n").await;
+        client.until(b"\r\n\r\n").await.unwrap().windows(3).any(|part| part == b"200")
+    })
+    .await;
+    assert_eq!(proxy.admin_get("/api/events?sample=no").await.status, 400);
+}
+
+#[tokio::test]
+async fn a_watcher_that_reads_nothing_is_cut_off_and_others_are_not() {
+    let one = Origin::named("one").await;
+    // Large samples, so that the buffers on the way are full within seconds.
+    let backends: Vec<String> = (0..2000)
+        .map(|i| {
+            format!(
+                "{{ name = \"backend-with-a-rather-long-name-{i:04}\", address = \"127.0.0.1:{}\" }}",
+                10_000 + i
+            )
+        })
+        .collect();
+    let text = configuration(&[], "replicas = 8\n", "")
+        .replace("backends = []", &format!("backends = [{}]", backends.join(", ")));
+    let proxy = Proxy::start(&text).await;
+    let mut good = Watcher::of(&proxy, "", "").await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stuck = socket.connect(proxy.admin).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stuck, b"GET /api/events HTTP/1.0\r\n\r\n").await.unwrap();
+    // The one that reads goes on for longer than the other one is waited for.
+    let begun = Instant::now();
+    while begun.elapsed() < ringway::limits::ADMIN_PATIENCE + Duration::from_secs(4) {
+        assert_eq!(good.next().await.unwrap().kind, "sample");
+    }
+    // What was on its way is read, and then there is an end.
+    let mut rest = Vec::new();
+    let read = soon("the end comes", stuck.read_to_end(&mut rest)).await;
+    assert!(rest.len() < 2_000_000, "{} {read:?}", rest.len());
+    drop(one);
+}
+
+#[tokio::test]
+async fn streams_end_with_the_process_and_with_their_token() {
+    let one = Origin::named("one").await;
+    let directory = Directory::new();
+    let token = directory.file("token", "s3cret\n");
+    let text =
+        configuration(&[&one], "", "").replace("[admin]\n", &format!("[admin]\ntoken_file = {token:?}\n"));
+    let file = directory.file("ringway.toml", &text);
+    let proxy = Proxy::from_file(&file).await;
+    assert_eq!(get(proxy.admin, "/api/events", "").await.status, 401);
+    let mut watcher = Watcher::of(&proxy, "", "Authorization: Bearer s3cret\r\n").await;
+    assert_eq!(watcher.next().await.unwrap().kind, "sample");
+    directory.file("token", "another\n");
+    proxy.reloader().reload().await.unwrap();
+    while watcher.next().await.is_some() {}
+    let mut watcher = Watcher::of(&proxy, "", "Authorization: Bearer another\r\n").await;
+    assert_eq!(watcher.next().await.unwrap().kind, "change");
+    let begun = Instant::now();
+    proxy.stop().await;
+    while watcher.next().await.is_some() {}
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }

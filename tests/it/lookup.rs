@@ -345,7 +345,7 @@ fn picture(backends: usize, pool: &str) -> (View, Plan) {
         entries.join(", ")
     );
     let loaded = ringway::config::parse(&text, "p.toml").unwrap_or_else(|errors| panic!("{errors}"));
-    let plan = make_plan(&loaded.config, &[Approach::default()], None);
+    let plan = make_plan(&loaded.config, &[Approach::default()], 1, None);
     (offline_view(&loaded.config).unwrap(), plan)
 }
 

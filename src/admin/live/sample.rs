@@ -17,6 +17,10 @@ use crate::{
     tally::OffOwner,
 };
 
+/// What stands around the JSON in an event. An event without an id leaves the last one's in force.
+const BEFORE: &[u8] = b"event: sample\ndata: ";
+const AFTER: &[u8] = b"\n\n";
+
 /// One sample. Rates are per second, durations in seconds.
 pub(in super::super) struct Sample {
     view: Arc<View>,
@@ -27,7 +31,7 @@ pub(in super::super) struct Sample {
     can_change: bool,
     pub(super) totals: Totals,
     pub(super) pools: Box<[PoolSample]>,
-    json: OnceLock<Bytes>,
+    event: OnceLock<Bytes>,
 }
 
 /// Over all pools, and what was refused before a pool was known.
@@ -83,13 +87,24 @@ impl Sample {
         totals: Totals,
         pools: Box<[PoolSample]>,
     ) -> Sample {
-        Sample { view, time, seconds, phase, is_ready, can_change, totals, pools, json: OnceLock::new() }
+        Sample { view, time, seconds, phase, is_ready, can_change, totals, pools, event: OnceLock::new() }
     }
 
-    /// As JSON on one line: written once, however many ask.
+    /// As JSON on one line.
     pub(in super::super) fn json(&self) -> Bytes {
-        let write = || serde_json::to_vec(&self.shown()).expect("the answers' types are all JSON").into();
-        self.json.get_or_init(write).clone()
+        let event = self.event();
+        event.slice(BEFORE.len()..event.len() - AFTER.len())
+    }
+
+    /// As a server-sent event: written once, however many ask.
+    pub(in super::super) fn event(&self) -> Bytes {
+        let write = || {
+            let mut text = BEFORE.to_vec();
+            serde_json::to_writer(&mut text, &self.shown()).expect("the answers' types are all JSON");
+            text.extend_from_slice(AFTER);
+            text.into()
+        };
+        self.event.get_or_init(write).clone()
     }
 
     /// The pools' names and figures.
