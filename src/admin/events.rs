@@ -35,8 +35,11 @@ pub(super) struct Feed {
     _place: OwnedSemaphorePermit,
 }
 
+/// The next piece, with who waits for it; or the end.
+type Piece = Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>> + Send>>;
+
 /// The body of an answer that goes on until one side ends it.
-pub(super) struct Events(Option<Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>> + Send>>>);
+pub(super) struct Events(Option<Piece>);
 
 /// Why it goes on.
 enum Woken {

@@ -94,8 +94,9 @@ fn dependencies_point_one_way() {
         };
         for line in code(&text) {
             for other in forbidden.iter().copied().flatten() {
-                let named =
-                    line.contains(&format!("crate::{other}::")) || line.starts_with(&format!("{other}::"));
+                // The standard library has an `io`, too.
+                let in_group = line.starts_with(&format!("{other}::")) && !line.starts_with("io::{self");
+                let named = line.contains(&format!("crate::{other}::")) || in_group;
                 assert!(!named, "{name} names {other}: {line}");
             }
         }
