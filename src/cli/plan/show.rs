@@ -37,7 +37,9 @@ pub(super) fn text(comparison: &Comparison) -> String {
         line!(out, "note: {note}");
     }
     if let Some(traffic) = &comparison.traffic {
-        out.push('\n');
+        if !out.ends_with("\n\n") {
+            out.push('\n');
+        }
         describe_traffic(&mut out, traffic);
     }
     if !comparison.moves {
@@ -71,11 +73,12 @@ fn describe(out: &mut String, pool: &PoolChange) {
     if !rows.is_empty() {
         let width =
             rows.iter().take(ROWS_SHOWN).map(|row| row.name.chars().count()).max().unwrap_or(0).max(7);
-        line!(out, "  {:width$}  {:>9}  {:>9}  ", "backend", "before", "after");
+        line!(out, "  {:width$}  {:>9}  {:>9}", "backend", "before", "after");
         for row in rows.iter().take(ROWS_SHOWN) {
             let (before, after) =
                 (side(&row.weight_before, row.share_before), side(&row.weight_after, row.share_after));
-            line!(out, "  {:width$}  {before:>9}  {after:>9}  {}", row.name, what(row));
+            let line = format!("  {:width$}  {before:>9}  {after:>9}  {}", row.name, what(row));
+            line!(out, "{}", line.trim_end());
         }
         more(out, rows.len());
     }
@@ -198,7 +201,8 @@ pub(in crate::cli) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     match percent {
         _ if percent == 0.0 => "0 %".into(),
-        _ if percent < 0.01 => format!("{percent:.1e} %"),
+        _ if percent < 0.0001 => format!("{percent:.1e} %"),
+        _ if percent < 0.01 => format!("{percent:.4} %"),
         _ => format!("{percent:.2} %"),
     }
 }
