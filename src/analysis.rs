@@ -10,5 +10,6 @@ pub mod distinct;
 pub mod drawing;
 pub mod heavy;
 pub mod records;
+pub mod replay;
 pub mod survey;
 pub mod traffic;

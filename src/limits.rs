@@ -295,3 +295,33 @@ pub const HEAVY_KEYS: usize = 1024;
 
 /// Bytes of a heavy key that are kept to show it.
 pub const HEAVY_KEY_BYTES: usize = 128;
+
+/// Cells of a replay's grid: each plays the whole trace.
+pub const REPLAY_CELLS: usize = 256;
+
+/// Virtual nodes of all rings of a replay, those of its events too: about a gigabyte.
+pub const REPLAY_NODES: u64 = 64 * 1024 * 1024;
+
+/// Objects in all caches of a replay: about three gigabytes.
+pub const REPLAY_CACHED: u64 = 64 * 1024 * 1024;
+
+/// Requests in flight in one cell of a replay: with more, the pool never keeps up.
+pub const REPLAY_IN_FLIGHT: usize = 1024 * 1024;
+
+/// Windows of time in which load is counted. With more, each two become one.
+pub const REPLAY_WINDOWS: usize = 512;
+
+/// Events in a replay.
+pub const REPLAY_EVENTS: usize = 64;
+
+/// Requests of a trace that are passed on together.
+pub const REPLAY_BATCH: usize = 4096;
+
+/// Such pieces that wait for one thread.
+pub const REPLAY_BATCHES: usize = 4;
+
+/// Recorded requests of one time that are spread over what it stands for.
+pub const REPLAY_GROUP: usize = 1024 * 1024;
+
+/// Different keys of a trace that is made up.
+pub const REPLAY_KEYS: u32 = 10_000_000;
