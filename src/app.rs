@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::{
     charts::chart,
-    plans::{load_approaches, make_plan, offline_view},
+    plans::{load_approaches, make_plan, offline_plans, offline_view},
     reload::{MovedKeys, ReloadCounts, Reloader, Report},
     succession::{Inherited, Source, Upgrade},
 };

@@ -13,6 +13,7 @@ mod lookup;
 mod operate;
 mod plan;
 mod recorded;
+mod replay;
 mod run;
 
 use std::{
@@ -70,6 +71,8 @@ enum Command {
     Plan(plan::Arguments),
     /// Is this a good key? What recorded traffic says
     Keys(keys::Arguments),
+    /// Play recorded or made-up traffic against a configuration, or a grid of them
+    Replay(Box<replay::Arguments>),
     /// Show the configuration in force, or its JSON Schema
     #[command(subcommand)]
     Config(config::Command),
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Lookup(arguments) => lookup::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Reload(door) => operate::reload(&door),

@@ -101,6 +101,21 @@ pub fn make_plan(
     }
 }
 
+/// The fleet's half of the configuration, for questions that are asked without a running proxy: nothing is probed or looked up.
+pub fn offline_plans(config: &Config) -> Vec<fleet::PoolPlan> {
+    let mut plans = fleet_plans(config);
+    for plan in &mut plans {
+        plan.thresholds = None;
+        for member in &mut plan.members {
+            // Nothing is connected to: a name needs no address here.
+            if let fleet::Address::Name { port, .. } = member.address {
+                member.address = fleet::Address::Socket(SocketAddr::from(([0, 0, 0, 0], port)));
+            }
+        }
+    }
+    plans
+}
+
 /// A view of the pools as configured, with every backend serving: for questions that are asked without a running proxy.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ impl Reading {
 }
 
 /// A stream that tells on the terminal how much of it has been read.
-struct Watched {
+pub(super) struct Watched {
     source: Box<dyn Read>,
     name: PathBuf,
     size: Option<u64>,
@@ -63,7 +63,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn open(file: &Path) -> io::Result<Watched> {
+    pub(super) fn open(file: &Path) -> io::Result<Watched> {
         let (source, size): (Box<dyn Read>, _) = if file == Path::new("-") {
             (Box::new(io::stdin().lock()), None)
         } else {

@@ -34,6 +34,7 @@ mod plan;
 mod preface;
 mod reload;
 mod repeats;
+mod replay;
 mod rewrite;
 mod ring;
 mod service;
