@@ -9,6 +9,7 @@ mod change;
 mod events;
 mod live;
 mod lookup;
+mod page;
 mod patience;
 mod plan;
 mod routes;

@@ -18,6 +18,7 @@ use super::{
     change::{Change, change},
     events::{Events, Feed},
     lookup::lookup,
+    page,
     patience::Patience,
     plan::plan,
 };
@@ -54,6 +55,9 @@ pub(super) async fn answer(house: &Arc<House>, client: &Patience, request: Reque
         "/livez" if is_read(&request) => return text(StatusCode::OK, "ok\n"),
         "/readyz" if is_read(&request) => return ready(state),
         _ => {}
+    }
+    if let Some(page) = page::answer(&request) {
+        return page;
     }
     if path == "/api/plan" && *request.method() == Method::POST {
         return if may_read(state, &request) { plan(state, request).await } else { unauthorized() };
@@ -206,11 +210,11 @@ fn text(status: StatusCode, body: &'static str) -> Answer {
     typed(status, "text/plain; charset=utf-8", whole(body))
 }
 
-fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Either<Scrape, Events>> {
+pub(super) fn whole(body: impl Into<Bytes>) -> Either<Full<Bytes>, Either<Scrape, Events>> {
     Either::Left(Full::new(body.into()))
 }
 
-fn typed(
+pub(super) fn typed(
     status: StatusCode,
     kind: &'static str,
     body: Either<Full<Bytes>, Either<Scrape, Events>>,
