@@ -352,3 +352,88 @@ async fn streams_end_with_the_process_and_with_their_token() {
     while watcher.next().await.is_some() {}
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn browsers_get_a_page_that_may_load_nothing_from_elsewhere() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    // What a program asks for is what it was before there was a page.
+    let index = proxy.admin_get("/").await;
+    assert_eq!(index.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert!(index.text().contains("/api/events"));
+    let browser = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\nConnection: close\r\n";
+    let page = get(proxy.admin, "/", browser).await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let html = page.text().to_owned();
+    let files: Vec<&str> = html.split("\"ui/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for path in ["/"].into_iter().map(str::to_owned).chain(files.iter().map(|file| format!("/ui/{file}"))) {
+        let file = get(proxy.admin, &path, browser).await;
+        assert_eq!(file.status, 200, "{path}");
+        let policy = file.header("content-security-policy").unwrap();
+        for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(file.header("x-content-type-options"), Some("nosniff"));
+        let tag = file.header("etag").unwrap();
+        let known = get(proxy.admin, &path, &format!("If-None-Match: {tag}\r\n{browser}")).await;
+        assert_eq!((known.status, known.body.len()), (304, 0), "{path}");
+        let far = file.text().replace("http://www.w3.org/2000/svg", "");
+        assert!(!far.contains("http://") && !far.contains("https://"), "{path} names another host");
+    }
+    for (path, location) in [("/ui", "./"), ("/ui/", "../")] {
+        let there = get(proxy.admin, path, browser).await;
+        assert_eq!((there.status, there.header("location")), (303, Some(location)));
+    }
+    assert_eq!(get(proxy.admin, "/ui/nothing.js", browser).await.status, 404);
+}
+
+#[tokio::test]
+async fn the_page_is_everybodys_and_what_it_shows_is_not() {
+    let one = Origin::named("one").await;
+    let directory = Directory::new();
+    let token = directory.file("token", "s3cret\n");
+    let text =
+        configuration(&[&one], "", "").replace("[admin]\n", &format!("[admin]\ntoken_file = {token:?}\n"));
+    let proxy = Proxy::start(&text).await;
+    let html = "Accept: text/html\r\nConnection: close\r\n";
+    for (path, status) in [("/", 200), ("/ui/page.js", 200), ("/api/live", 401), ("/api/events", 401)] {
+        assert_eq!(get(proxy.admin, path, html).await.status, status, "{path}");
+    }
+    for path in ["/", "/api/live/history", "/api/ring"] {
+        assert_eq!(proxy.admin_get(path).await.status, 401, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_ring_of_any_size_is_drawn_in_few_segments_with_every_share() {
+    let backends: Vec<String> =
+        (0..500).map(|i| format!("{{ name = \"b{i}\", address = \"127.0.0.1:{}\" }}", 10_000 + i)).collect();
+    let text = configuration(&[], "replicas = 160\n", "")
+        .replace("backends = []", &format!("backends = [{}]", backends.join(", ")));
+    let proxy = Proxy::start(&text).await;
+    let answer = proxy.admin_get("/api/ring?pool=p").await;
+    assert!(answer.body.len() < 64 * 1024, "{}", answer.body.len());
+    let ring: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&ring["virtual_nodes"], &ring["exact"]), (&80_000.into(), &false.into()));
+    assert!(ring["arcs"].as_array().unwrap().len() <= 720);
+    let shares: f64 = ring["shares"].as_array().unwrap().iter().map(|share| share.as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9);
+    // The walk from a key's place meets its owners in the order of the lookup.
+    let told = proxy.api("/api/lookup?key=user-42").await;
+    let place = told["place_hex"].as_str().unwrap();
+    let walk = proxy.api(&format!("/api/ring?place={place}")).await;
+    let mut met: Vec<&str> = Vec::new();
+    for step in walk["walk"].as_array().unwrap() {
+        let name = walk["backends"][step[1].as_u64().unwrap() as usize].as_str().unwrap();
+        if !met.contains(&name) {
+            met.push(name);
+        }
+    }
+    let owners = told["owners"].as_array().unwrap();
+    assert_eq!(met, owners[..5].iter().map(|owner| owner["backend"].as_str().unwrap()).collect::<Vec<_>>());
+    for wrong in ["?pool=q", "?resolution=0", "?place=1"] {
+        assert_eq!(proxy.admin_get(&format!("/api/ring{wrong}")).await.status, 400, "{wrong}");
+    }
+}

@@ -27,7 +27,6 @@ export class Charts {
   #pools = new Map();
   #tiles = [];
   #charts = [];
-  #pool = '';
 
   constructor() {
     for (const [name, title] of TILES) this.#tiles.push(this.#tile(name, title));
@@ -70,9 +69,14 @@ export class Charts {
     setText(this.connections, number(sample.totals.connections));
   }
 
+  /** The mean of a pool's figure over the last ten samples. */
+  mean(pool, figure) {
+    const last = this.#pools.get(pool)?.[figure].slice(-10) ?? [];
+    return last.length ? last.reduce((sum, value) => sum + value, 0) / last.length : 0;
+  }
+
   /** Draws, the pool's charts for this one. */
   draw(pool) {
-    this.#pool = pool;
     for (const tile of this.#tiles) tile.draw(this.#totals);
     const columns = this.#pools.get(pool) ?? none();
     for (const chart of this.#charts) chart.draw(columns);

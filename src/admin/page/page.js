@@ -62,7 +62,7 @@ function show() {
   if (!sample) return;
   const chosen = pool();
   setText(element('revision'), String(sample.revision));
-  showVerdict(sample, go);
+  showVerdict(sample, (name, figure) => charts.mean(name, figure), go);
   showToken();
   showPools();
   if (!chosen) return;

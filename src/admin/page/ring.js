@@ -93,7 +93,7 @@ export class Ring {
 
   #radii() {
     const outer = this.#size / 2 - 16;
-    return { outer, band: outer * 0.11, most: outer * 0.85, least: outer * 0.40 };
+    return { outer, band: outer * 0.11, most: outer * 0.815, least: outer * 0.40 };
   }
 
   /** Backends by their number on the ring, with what is known about each. */
@@ -180,13 +180,18 @@ export class Ring {
     pen.textAlign = 'center';
     pen.textBaseline = 'middle';
     pen.lineJoin = 'round';
-    for (const member of members) {
-      const isNamed = members.length <= 14 && member.share > 0.03;
+    // Who is in trouble is named first; a name that would lie on another one is left out.
+    const taken = [];
+    for (const member of [...members].sort((a, b) => b.grade - a.grade)) {
+      const isNamed = members.length <= 24 && member.share > 0.02;
       if (!isNamed && !(member.grade >= 2 && member.share > 0.012)) continue;
       const [x, y] = point((member.from + member.to) / 2, radius);
       const name = member.name.length > 14 ? `${member.name.slice(0, 13)}…` : member.name;
       const text = `${member.grade > 0 ? member.sign : ''}${isNamed ? ` ${name}` : ''}`.trim();
       pen.font = `${member.grade >= 2 ? '600 ' : ''}12px system-ui, sans-serif`;
+      const half = pen.measureText(text).width / 2;
+      if (taken.some((box) => Math.abs(box.y - y) < 13 && Math.abs(box.x - x) < box.half + half + 2)) continue;
+      taken.push({ x, y, half });
       pen.lineWidth = 3;
       pen.strokeStyle = ink.back;
       pen.globalAlpha = this.#isDim(member) ? 0.35 : 1;
@@ -202,16 +207,20 @@ export class Ring {
     const { outer, band, most, least } = this.#radii();
     const { place, owners } = this.#key;
     const [tipX, tipY] = point(place, outer + 1);
-    const start = point(place, outer - band - 1);
     const byName = new Map(members.map((member) => [member.name, member]));
+    // The ways run in the lane between circle and sectors, beside each other, and turn in at their ends.
+    const lane = (outer - band - most) / 4;
     owners.slice(0, 3).forEach(({ name, isChosen }, at) => {
       const member = byName.get(name);
       if (!member || member.share === 0) return;
-      const end = point((member.from + member.to) / 2, least + (most - least) * 0.22);
-      const bend = point(place, least * 0.75);
+      const goal = (member.from + member.to) / 2;
+      const way = ((goal - place + 1.5) % 1) - 0.5;
+      const radius = outer - band - lane * (at + 1);
+      const end = point(goal, least + (most - least) * 0.16);
       pen.beginPath();
-      pen.moveTo(...start);
-      pen.quadraticCurveTo(...bend, ...end);
+      pen.moveTo(...point(place, outer - band));
+      pen.arc(0, 0, radius, TOP + place * TURN, TOP + (place + way) * TURN, way < 0);
+      pen.lineTo(...end);
       pen.setLineDash(isChosen ? [] : [4, 4]);
       pen.lineWidth = isChosen ? 2.5 : 1.25;
       pen.strokeStyle = ink.text;
@@ -355,7 +364,7 @@ export function drawStrip(canvas, walk, ring, owners) {
   // Numbers that would lie on each other give way to the right.
   let last = -20;
   for (const [x, order, isChosen] of marks) {
-    const at = Math.max(x, last + 19);
+    const at = Math.min(Math.max(x, last + 19), width - 9);
     last = at;
     pen.beginPath();
     pen.arc(at, 44, 8, 0, TURN);

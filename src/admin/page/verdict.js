@@ -5,8 +5,11 @@ import { ago, element, make, number, percent, standing } from './words.js';
 /** The most that are listed: beyond, a number says enough. */
 const LISTED = 6;
 
-/** What is wrong, the worst first: { grade, sign, text, pool, backend }. 3: an outage, 2: wrong, 1: worth knowing. */
-export function findings(sample) {
+/**
+ * What is wrong, the worst first: { grade, sign, text, pool, backend }. 3: an outage, 2: wrong, 1: worth knowing. `mean` gives the mean of a
+ * pool's figure over the last seconds: one sample is no reason to wake anybody.
+ */
+export function findings(sample, mean) {
   const found = [];
   const now = Date.parse(sample.time);
   if (sample.draining) found.push({ grade: 3, sign: '‖', text: 'This proxy is draining: it takes no new connections.' });
@@ -23,26 +26,27 @@ export function findings(sample) {
       const text = `${backend.name} is ${backend.standing} for ${ago(backend.since, now)}${why}`;
       found.push({ grade: grade >= 4 ? 2 : 1, sign, text, pool: pool.name, backend: backend.name });
     }
-    load(pool, found);
+    load(pool, (figure) => mean(pool.name, figure), found);
   }
   return found.sort((a, b) => b.grade - a.grade);
 }
 
 /** What the figures of a pool say. */
-function load(pool, found) {
-  const part = (rate) => (pool.requests_per_second > 0 ? rate / pool.requests_per_second : 0);
+function load(pool, mean, found) {
+  const [requests, errors, spill, repeats] = ['requests_per_second', 'errors_per_second', 'spill_per_second', 'repeats_per_second'].map(mean);
+  const part = (rate) => (requests > 0 ? rate / requests : 0);
   const add = (grade, sign, text, backend) =>
     found.push({ grade, sign, text: `Pool ${pool.name}: ${text}`, pool: pool.name, backend });
-  if (part(pool.errors_per_second) > 0.01) {
-    add(2, '!', `${percent(part(pool.errors_per_second))} of the requests end in an error (${number(pool.errors_per_second)}/s).`);
+  if (part(errors) > 0.01) {
+    add(2, '!', `${percent(part(errors))} of the requests end in an error (${number(errors)}/s).`);
   }
   const most = pool.backends.reduce((most, backend) => (backend.in_flight > (most?.in_flight ?? 0) ? backend : most), null);
-  if (part(pool.spill_per_second) > 0.01) {
-    const who = most ? ` Busiest: ${most.name} with ${most.in_flight} in flight.` : '';
-    add(1, '↷', `${percent(part(pool.spill_per_second))} of the requests spill past a busy owner (${number(pool.spill_per_second)}/s).${who}`, most?.name);
+  if (part(spill) > 0.01) {
+    const who = most?.in_flight >= 5 ? ` Busiest: ${most.name} with ${most.in_flight} in flight.` : '';
+    add(1, '↷', `${percent(part(spill))} of the requests spill past a busy owner (${number(spill)}/s).${who}`, most?.name);
   }
-  if (part(pool.repeats_per_second) > 0.01) {
-    add(1, '↻', `${number(pool.repeats_per_second)} repeats/s: attempts fail and are made again elsewhere.`);
+  if (part(repeats) > 0.01) {
+    add(1, '↻', `${number(repeats)} repeats/s: attempts fail and are made again elsewhere.`);
   }
   const waiting = pool.backends.filter((backend) => backend.waiting > 0);
   if (waiting.length) {
@@ -52,8 +56,8 @@ function load(pool, found) {
 }
 
 /** Shows them. `go` is called with a pool and a backend that the person wants to see. */
-export function show(sample, go) {
-  const found = findings(sample);
+export function show(sample, mean, go) {
+  const found = findings(sample, mean);
   const backends = sample.pools.flatMap((pool) => pool.backends);
   const serving = sample.pools.reduce((sum, pool) => sum + pool.serving, 0);
   const worst = found[0]?.grade ?? 0;
