@@ -89,6 +89,7 @@ export class Ring {
     this.#circle(pen, members, ink);
     this.#sectors(pen, members, ink);
     if (this.#key) this.#walk(pen, members, ink);
+    this.#labels(pen, members, ink);
   }
 
   #radii() {
@@ -173,10 +174,11 @@ export class Ring {
     pen.arc(0, 0, fair, 0, TURN);
     pen.stroke();
     pen.setLineDash([]);
-    this.#labels(pen, members, ink, (fair + most) / 2);
   }
 
-  #labels(pen, members, ink, radius) {
+  #labels(pen, members, ink) {
+    const { most, least } = this.#radii();
+    const radius = least + (most - least) * 0.75;
     pen.textAlign = 'center';
     pen.textBaseline = 'middle';
     pen.lineJoin = 'round';
@@ -235,6 +237,8 @@ export class Ring {
       pen.lineWidth = 1.25;
       pen.stroke();
       pen.fillStyle = isChosen ? ink.back : ink.text;
+      pen.textAlign = 'center';
+      pen.textBaseline = 'middle';
       pen.font = '600 11px system-ui, sans-serif';
       pen.fillText(String(at + 1), ...end);
     });

@@ -122,6 +122,7 @@ def plans(report, proxy, page):
 def looks(report, page, name):
     """Pictures; and nothing is wider than the window."""
     wide = []
+    page.value("document.activeElement.blur(), scrollTo(0, 0)")
     for width in WIDTHS:
         for dark in (False, True):
             page.look(width, 900, dark)
