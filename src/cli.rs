@@ -15,6 +15,8 @@ mod plan;
 mod recorded;
 mod replay;
 mod run;
+#[cfg(feature = "top")]
+mod top;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -78,6 +80,9 @@ enum Command {
     Config(config::Command),
     /// Run a proxy with five embedded backends to play with
     Demo(demo::Arguments),
+    /// Watch a running proxy in this terminal
+    #[cfg(feature = "top")]
+    Top(top::Arguments),
     /// Have a running proxy read its configuration again
     Reload(door::Door),
     /// Have a backend of a running proxy get no new requests
@@ -122,6 +127,8 @@ pub fn run() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Demo(arguments) => demo::run(&arguments),
+        #[cfg(feature = "top")]
+        Command::Top(arguments) => top::run(&arguments),
         Command::Reload(door) => operate::reload(&door),
         Command::Drain(backend) => operate::drain(&backend),
         Command::Weight(weight) => operate::weigh(&weight),

@@ -298,7 +298,7 @@ fn is_sound(long: &Explanation) {
 #[tokio::test]
 async fn what_is_foretold_is_what_happens_while_keys_come_back_one_after_the_other() {
     let mut origins =
-        vec![Origin::named("cache-1").await, Origin::named("cache-2").await, Origin::named("cache-3").await];
+        [Origin::named("cache-1").await, Origin::named("cache-2").await, Origin::named("cache-3").await];
     let pool = "ramp = \"6s\"\npassive.flaps = 0\n[pools.p.health]\ninterval = \"500ms\"\nchanging_interval = \"20ms\"\n";
     let proxy = Proxy::before(&origins.iter().collect::<Vec<_>>(), pool).await;
     origins[1].stop();
@@ -505,7 +505,7 @@ async fn what_is_asked_of_the_api_is_bounded_and_needs_what_reading_needs() {
 
 #[tokio::test]
 async fn a_running_proxy_tells_how_each_stands_and_why() {
-    let mut origins = vec![Origin::named("cache-1").await, Origin::named("cache-2").await];
+    let mut origins = [Origin::named("cache-1").await, Origin::named("cache-2").await];
     let pool = "[pools.p.health]\ninterval = \"500ms\"\nchanging_interval = \"20ms\"\n";
     let proxy = Proxy::before(&origins.iter().collect::<Vec<_>>(), pool).await;
     let admin = proxy.admin.to_string();
