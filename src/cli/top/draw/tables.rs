@@ -123,8 +123,11 @@ pub(super) fn draw_backends(frame: &mut Frame<'_>, area: Rect, model: &Model, pa
     let name = longest.min((area.width as usize).saturating_sub(FIXED - 2)).max(8);
     let room = (area.width as usize).saturating_sub(name + FIXED);
     let weight = room >= REASON_LEAST + WEIGHT;
-    let reason =
-        (room >= REASON_LEAST).then(|| if weight { room - WEIGHT } else { room }).unwrap_or_default();
+    let reason = match room {
+        _ if room < REASON_LEAST => 0,
+        _ if weight => room - WEIGHT,
+        _ => room,
+    };
     let columns = Columns { name, weight, reason };
     let mut lines = vec![Line::styled(columns.title(), palette.quiet())];
     let rows = area.height as usize - 2;
