@@ -3,6 +3,7 @@
 //! Owns the terminal, which it gives back however it ends, and the loop around [`model`] and [`draw`]. What is shown comes from `/api/live`; nothing is
 //! known here that the API does not tell.
 
+mod changes;
 mod draw;
 mod feed;
 mod figures;
@@ -104,6 +105,8 @@ fn take(model: &mut Model, update: Option<Update>, wishes: &Wishes) -> bool {
         Some(Update::Resized) => {}
         Some(Update::Sample(live)) => model.take(*live),
         Some(Update::Lost { why, again }) => model.lose(why, again),
+        Some(Update::Hears(hears)) => model.hears = hears,
+        Some(Update::Change(line)) => model.news.push(line),
         Some(Update::Told { title, text }) => model.tell(title, text),
         Some(Update::Came { tone, text }) => model.notice(tone, text),
         Some(Update::Key(key)) => match model.press(key) {

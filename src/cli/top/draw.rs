@@ -217,7 +217,7 @@ fn draw_news(frame: &mut Frame<'_>, area: Rect, model: &Model, palette: Palette)
         })
         .collect();
     if lines.is_empty() {
-        lines.push(Line::styled("nothing has changed since this view began", palette.quiet()));
+        lines.push(Line::styled("nothing has changed", palette.quiet()));
     }
     frame.render_widget(Paragraph::new(lines).block(section("events, the newest first ", palette)), area);
 }

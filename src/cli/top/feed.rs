@@ -1,6 +1,6 @@
-//! What comes from outside while the view is open: samples, answers, keys.
+//! What comes from outside while the view is open: samples, changes, answers, keys.
 //!
-//! Owns three threads, each of which waits for one of them; they end with the process. A proxy that does not answer is asked again after
+//! Owns a thread for each, which waits for it; all end with the process. A proxy that does not answer is asked again after
 //! pauses that grow to a bound. Draws nothing.
 
 use std::{
@@ -18,9 +18,10 @@ use super::{
         door::{Said, ask},
         operate::encoded,
     },
+    changes::hear,
     live::{History, Live},
     model::Wish,
-    news::Tone,
+    news::{Line, Tone},
 };
 use crate::{
     limits::LIVE_SAMPLE,
@@ -45,6 +46,10 @@ pub(super) enum Update {
         tone: Tone,
         text: String,
     },
+    /// Changes are told as they happen, or not any more.
+    Hears(bool),
+    /// One of them.
+    Change(Line),
     Key(KeyEvent),
     /// The terminal has another size.
     Resized,
@@ -165,6 +170,8 @@ pub(super) fn begin(proxy: &Proxy, updates: &Sender<Update>) -> std::io::Result<
     };
     let (watched, to) = (proxy.clone(), updates.clone());
     spawn("samples", Box::new(move || watch(&watched, &to)))?;
+    let (heard, to) = (proxy.clone(), updates.clone());
+    spawn("changes", Box::new(move || hear(&heard, &to)))?;
     let (asked, to) = (proxy.clone(), updates.clone());
     spawn("wishes", Box::new(move || grant(&asked, &wishes, &to)))?;
     let to = updates.clone();

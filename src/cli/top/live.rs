@@ -97,7 +97,7 @@ impl Live {
 
     /// The time of day of that, in UTC.
     pub(super) fn clock(&self) -> &str {
-        self.time.get(11..19).unwrap_or("--:--:--")
+        super::news::clock_of(&self.time)
     }
 
     /// How long ago that was when the sample was taken.

@@ -134,6 +134,8 @@ pub(super) struct Model {
     pub(super) link: Link,
     pub(super) past: Past,
     pub(super) news: News,
+    /// Changes are told as they happen, and need not be found by comparing.
+    pub(super) hears: bool,
     pub(super) pool: usize,
     pub(super) selected: usize,
     pub(super) sort: Sort,
@@ -164,6 +166,7 @@ impl Model {
             link: Link::Up,
             past,
             news: News::default(),
+            hears: false,
             pool: 0,
             selected: 0,
             sort: Sort::Configured,
@@ -215,7 +218,7 @@ impl Model {
         if live.time == self.live.time {
             return;
         }
-        self.news.compare(&self.live, &live);
+        self.news.compare(&self.live, &live, self.hears);
         let (pool, backend) =
             (self.pool().map(|pool| pool.name.clone()), self.backend().map(|one| one.name.clone()));
         self.live = live;
@@ -246,8 +249,10 @@ impl Model {
 
     /// What came of an order.
     pub(super) fn notice(&mut self, tone: Tone, text: String) {
-        let clock = self.live.clock().to_owned();
-        self.news.add(&clock, tone, text.clone());
+        if !self.hears {
+            let clock = self.live.clock().to_owned();
+            self.news.add(&clock, tone, text.clone());
+        }
         self.notice = Some((tone, text));
     }
 

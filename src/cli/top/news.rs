@@ -29,6 +29,11 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
+/// The time of day in a time as the API writes it.
+pub(super) fn clock_of(time: &str) -> &str {
+    time.get(11..19).unwrap_or("--:--:--")
+}
+
 /// The last of them.
 #[derive(Debug, Default)]
 pub(super) struct News {
@@ -42,14 +47,18 @@ impl News {
     }
 
     pub(super) fn add(&mut self, clock: &str, tone: Tone, text: String) {
+        self.push(Line { clock: clock.to_owned(), tone, text });
+    }
+
+    pub(super) fn push(&mut self, line: Line) {
         if self.lines.len() == KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(Line { clock: clock.to_owned(), tone, text });
+        self.lines.push_back(line);
     }
 
-    /// Adds what differs.
-    pub(super) fn compare(&mut self, old: &Live, new: &Live) {
+    /// Adds what differs. With `hears`, how backends stand is told by somebody else.
+    pub(super) fn compare(&mut self, old: &Live, new: &Live, hears: bool) {
         let clock = new.clock();
         match (old.draining, new.draining, old.ready, new.ready) {
             (false, true, ..) => self.add(clock, Tone::Worse, "the proxy drains: it is about to stop".into()),
@@ -59,7 +68,7 @@ impl News {
         }
         for pool in &new.pools {
             match old.pools.iter().find(|before| before.name == pool.name) {
-                Some(before) => self.compare_pool(clock, before, pool),
+                Some(before) => self.compare_pool(clock, before, pool, hears),
                 None => self.add(clock, Tone::Plain, format!("{}: a new pool", pool.name)),
             }
         }
@@ -69,10 +78,11 @@ impl News {
         }
     }
 
-    fn compare_pool(&mut self, clock: &str, old: &Pool, new: &Pool) {
+    fn compare_pool(&mut self, clock: &str, old: &Pool, new: &Pool, hears: bool) {
         for backend in &new.backends {
             let name = format!("{}/{}", new.name, backend.name);
             match old.backends.iter().find(|before| before.name == backend.name) {
+                Some(_) if hears => {}
                 Some(before) => self.compare_backend(clock, &name, before, backend),
                 None => self.add(clock, Tone::Plain, format!("{name}: a new backend, {}", backend.standing)),
             }
@@ -113,13 +123,13 @@ mod tests {
     fn what_differs_is_told_and_no_more() {
         let mut news = News::default();
         let first = sample("serving", "1", "1");
-        news.compare(&first, &first);
+        news.compare(&first, &first, false);
         assert_eq!(news.newest().count(), 0);
-        news.compare(&first, &sample("down", "2", "1"));
-        news.compare(&sample("down", "2", "1"), &sample("serving", "3", "0.5"));
-        news.compare(&sample("serving", "3", "1"), &sample("serving", "4", "1"));
-        news.compare(&first, &Live { draining: true, ..first.clone() });
-        news.compare(&first, &Live { pools: vec![], ..first.clone() });
+        news.compare(&first, &sample("down", "2", "1"), false);
+        news.compare(&sample("down", "2", "1"), &sample("serving", "3", "0.5"), false);
+        news.compare(&sample("serving", "3", "1"), &sample("serving", "4", "1"), false);
+        news.compare(&first, &Live { draining: true, ..first.clone() }, false);
+        news.compare(&first, &Live { pools: vec![], ..first.clone() }, false);
         let told: Vec<_> = news.newest().map(|line| (line.tone, &*line.text)).collect();
         assert_eq!(
             told,
@@ -133,6 +143,9 @@ mod tests {
             ]
         );
         assert_eq!(news.newest().next().unwrap().clock, "03:04:05");
+        let before = news.newest().count();
+        news.compare(&first, &sample("down", "2", "2"), true);
+        assert_eq!(news.newest().count(), before);
         for _ in 0..300 {
             news.add("", Tone::Plain, String::new());
         }
