@@ -376,32 +376,34 @@ fn why_skipped(pool: &PoolView, member: MemberIndex, skip: Skip, now: Instant) -
     let view = pool.member(member);
     let in_flight = view.backend.in_flight();
     match skip {
-        Skip::Standing(standing) => format!("is {}: {}", standing.word(), view.reason),
-        Skip::Trial => "is on trial, and the requests that decide have been given to it".into(),
+        Skip::Standing(standing) => format!("it is {}: {}", standing.word(), view.reason),
+        Skip::Trial => "it is on trial, and the requests that decide have been given to it".into(),
         Skip::Ramp => {
             let progress = view.ramp.map_or(0.0, |ramp| ramp.progress(now)) * 100.0;
-            format!("gets its keys one after the other, this one later ({progress:.0} % have moved)")
+            format!("it gets its keys one after the other, this one later ({progress:.0} % have moved)")
         }
         Skip::Loaded => {
             let most = view.bound.most(pool.pool.in_flight() + 1);
-            format!("has {in_flight} requests in flight, and its share is {most}")
+            format!("it has {in_flight} requests in flight, and its share is {most}")
         }
         Skip::Full => match (view.backend.load.waiting(), view.backend.load.limit()) {
-            (0, Some(limit)) => format!("has {in_flight} requests in flight, and may have {limit}"),
-            (0, None) => "has as many requests as it may have".into(),
-            (waiting, _) => format!("is full, and {waiting} requests wait for it"),
+            (0, Some(limit)) => format!("it has {in_flight} requests in flight, and may have {limit}"),
+            (0, None) => "it has as many requests as it may have".into(),
+            (waiting, _) => format!("it is full, and {waiting} requests wait for it"),
         },
-        Skip::Affinity => "is not the owner, and nobody else may serve the key".into(),
+        Skip::Affinity => "it is not the owner, and nobody else may serve the key".into(),
     }
 }
 
 fn why_not_skipped(part: Part, choice: &Choice<'_>, member: MemberIndex) -> String {
     match part {
-        Part::Chosen if choice.waits => "is where the request would wait for a place".into(),
-        Part::Chosen if choice.asking.way().owner() == Some(member) => "owns the key and may have it".into(),
-        Part::Chosen => "is the first that may have it".into(),
-        Part::Next => "would be asked next if that failed and the request may be repeated".into(),
-        Part::Skipped | Part::Spare => "would not be asked: the attempts end before".into(),
+        Part::Chosen if choice.waits => "it is where the request would wait for a place".into(),
+        Part::Chosen if choice.asking.way().owner() == Some(member) => {
+            "it owns the key and may have it".into()
+        }
+        Part::Chosen => "it is the first that may have it".into(),
+        Part::Next => "it is asked next if that fails and the request may be repeated".into(),
+        Part::Skipped | Part::Spare => "it would not be asked: the attempts end before".into(),
     }
 }
 

@@ -517,7 +517,7 @@ async fn a_running_proxy_tells_how_each_stands_and_why() {
     let line =
         |start: &str| said.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{said}"));
     assert!(line("chosen").ends_with("(owner_down)"), "{said}");
-    assert!(line("  1").contains("down") && line("  1").contains("passed over: is down: "), "{said}");
+    assert!(line("  1").contains("down") && line("  1").contains("passed over: it is down: "), "{said}");
     assert!(line("  2").contains("chosen: "), "{said}");
     origins[1 - at].stop();
     let other = origins[1 - at].name.clone();
