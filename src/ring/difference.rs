@@ -94,21 +94,34 @@ impl Ring {
 
     /// What moves from whom to whom, the most first. It adds up to [`share_moved`](Self::share_moved).
     pub fn shifts(&self, next: &Ring) -> Vec<Shift> {
-        let mut shifts = Vec::new();
+        let (mut shifts, mut most) = (Vec::new(), AT_ONCE);
         self.stretches_moved(next, |stretch| {
             shifts.push(Shift { from: stretch.before, to: stretch.after, places: stretch.places() });
-        });
-        shifts.sort_unstable_by_key(|shift| (shift.from, shift.to));
-        shifts.dedup_by(|later, kept| {
-            let is_same = (later.from, later.to) == (kept.from, kept.to);
-            if is_same {
-                kept.places += later.places;
+            // Rings of millions of nodes have far fewer pairs than stretches.
+            if shifts.len() == most {
+                merge(&mut shifts);
+                most = AT_ONCE.max(2 * shifts.len());
             }
-            is_same
         });
+        merge(&mut shifts);
         shifts.sort_unstable_by(|a, b| b.places.cmp(&a.places).then((a.from, a.to).cmp(&(b.from, b.to))));
         shifts
     }
+}
+
+/// Stretches that are listed before those of one pair become one.
+const AT_ONCE: usize = 1 << 20;
+
+/// Makes one of all that have the same ends.
+fn merge(shifts: &mut Vec<Shift>) {
+    shifts.sort_unstable_by_key(|shift| (shift.from, shift.to));
+    shifts.dedup_by(|later, kept| {
+        let is_same = (later.from, later.to) == (kept.from, kept.to);
+        if is_same {
+            kept.places += later.places;
+        }
+        is_same
+    });
 }
 
 #[cfg(test)]
