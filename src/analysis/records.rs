@@ -10,11 +10,8 @@ mod haproxy;
 mod lines;
 mod object;
 
-use std::{
-    io::{self, Read},
-    net::IpAddr,
-    time::Duration,
-};
+use std::io::{self, Read};
+use std::{net::IpAddr, time::Duration};
 
 pub use self::{
     format::{LogFormat, LogFormatError},

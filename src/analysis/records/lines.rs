@@ -2,10 +2,8 @@
 //!
 //! Owns one buffer that never grows. A line that is longer than the bound is told as such, and passed over. Never looks into a line.
 
-use std::{
-    io::{self, Read},
-    ops::Range,
-};
+use std::io::{self, Read};
+use std::ops::Range;
 
 use crate::limits::{LOG_BLOCK_BYTES, LOG_LINE_BYTES};
 
