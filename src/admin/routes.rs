@@ -26,7 +26,7 @@ use crate::{limits::EVENT_STREAMS, server::Phase, telemetry::metrics::Scrape};
 
 pub(super) type Answer = Response<Either<Full<Bytes>, Either<Scrape, Events>>>;
 
-const INDEX: &str = "Ringway admin\n\n\
+const INDEX: &str = "Ringway admin (browsers get a page here)\n\n\
     /metrics                              for Prometheus\n\
     /livez                                200 while the process runs\n\
     /readyz                               200 while it is ready for traffic\n\

@@ -104,7 +104,8 @@ fn tell(running: &Running, control: SocketAddr, names: &[String], written: Optio
         .map(|owner| ring.member(owner).name.to_string())
         .expect("the demo's backends are on the ring");
     say(&format!(
-        "\nRingway is running: {count} backends behind http://{proxy}\n\n\
+        "\nRingway is running: {count} backends behind http://{proxy}\n\
+         Watch it in a browser:  http://{admin}/\n\n\
          Try, in another terminal:\n\n\
          \x20 # The same key twice: the same backend twice.\n\
          \x20 curl -s http://{proxy}/ -H 'x-user: user-42'\n\

@@ -84,7 +84,7 @@ class Browser:
             self.events.append(message)
 
     def open(self, url, width=1440, height=900, dark=False):
-        """A new page."""
+        """A new page, loaded."""
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session, target)
@@ -92,6 +92,7 @@ class Browser:
             page.ask(f"{domain}.enable")
         page.look(width, height, dark)
         page.ask("Page.navigate", url=url)
+        page.until("location.href !== 'about:blank' && document.readyState === 'complete'", what=f"{url} is loaded")
         return page
 
 
