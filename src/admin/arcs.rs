@@ -181,12 +181,13 @@ fn arcs_of(ring: &Ring) -> Vec<(f64, f64, MemberIndex)> {
     arcs
 }
 
-/// The virtual nodes after a place, up to the first of the fifth backend.
+/// The virtual nodes after a place, up to the first of the fifth backend, or of the last where there are fewer.
 fn walk(pool: &PoolView, place: Place, now: Instant) -> Vec<Arc> {
     let ring = pool.ring_for(place, now);
     let nodes: Vec<(Place, MemberIndex)> = ring.nodes().collect();
     let first = nodes.partition_point(|(node, _)| *node < place);
     let (before, after) = nodes.split_at(first);
+    let owners = ring.arcs().iter().filter(|arc| **arc > 0).count().min(WALK_OWNERS);
     let mut met = Vec::new();
     let mut steps = Vec::new();
     for (node, member) in after.iter().chain(before).take(WALK_NODES) {
@@ -194,7 +195,7 @@ fn walk(pool: &PoolView, place: Place, now: Instant) -> Vec<Arc> {
             met.push(*member);
         }
         steps.push(Arc(node.0.wrapping_sub(place.0) as f64 / CIRCLE, member.as_usize()));
-        if met.len() == WALK_OWNERS {
+        if met.len() == owners {
             break;
         }
     }
