@@ -5,6 +5,7 @@
 //! decides for a request: that is [`crate::proxy`], on a [`View`].
 
 mod address;
+mod away;
 mod backend;
 mod change;
 mod health;
@@ -34,7 +35,7 @@ pub use ramp::{Ramp, Turn};
 pub use view::{MemberView, PoolView, Standing, Tier, Trust, View};
 
 use self::member::MemberState;
-use crate::{endpoint::Endpoint, ring::Ring};
+use crate::{endpoint::Endpoint, ring::Ring, tally::MoveCause};
 
 /// A moment on both clocks: one that nobody sets, for measuring, and one for people.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +120,8 @@ struct PoolState {
     pool: Arc<Pool>,
     ring: Arc<Ring>,
     turn: Option<Turn>,
+    /// The ring that the configuration alone would make. `None`: it is the ring.
+    configured: Option<Arc<Ring>>,
     plan: PoolPlan,
     members: Vec<MemberState>,
 }
@@ -160,6 +163,7 @@ impl Fleet {
             (Fact::Struck { .. }, _) | (Fact::Probed(Outcome::Pass), Health::Down { .. })
         );
         let may_eject = could_eject && state.weighing().leaves_enough(state, member);
+        let share = state.share(member);
         let PoolState { pool, plan, members, .. } = state;
         let member = &mut members[member];
         let before = member.standing();
@@ -183,7 +187,7 @@ impl Fleet {
             }
             Fact::TrialPassed => member.trial_passed(),
         }
-        match changed(pool, member, before, plan, now) {
+        match changed((pool, share), member, before, plan, now) {
             Some(change) => {
                 state.keep_one_whole(now.instant);
                 Applied::Changed(change)
@@ -205,10 +209,11 @@ impl Fleet {
             let mut weighing = state.weighing();
             for index in 0..state.members.len() {
                 let may_eject = weighing.leaves_enough(state, index);
+                let share = state.share(index);
                 let member = &mut state.members[index];
                 let before = member.standing();
                 moved |= member.tick(&state.plan, may_eject, now);
-                if let Some(change) = changed(&state.pool, member, before, &state.plan, now) {
+                if let Some(change) = changed((&state.pool, share), member, before, &state.plan, now) {
                     changes.push(change);
                     weighing = state.weighing();
                 }
@@ -224,8 +229,9 @@ impl Fleet {
         self.revision += 1;
         let pools = self.pools.iter().map(|state| {
             let members = state.members.iter().map(MemberState::view).collect();
-            let PoolState { pool, ring, turn, plan, .. } = state;
-            PoolView::new(pool.clone(), ring.clone(), turn.clone(), members, &plan.load)
+            let PoolState { pool, ring, turn, configured, plan, .. } = state;
+            let rings = (ring.clone(), turn.clone(), configured.clone());
+            PoolView::new(pool.clone(), rings, members, &plan.load)
         });
         View::new(self.revision, pools.collect())
     }
@@ -285,6 +291,11 @@ impl PoolState {
         }
     }
 
+    /// The share of the keys that a member owns.
+    fn share(&self, member: usize) -> f64 {
+        self.ring.shares().nth(member).unwrap_or_default()
+    }
+
     fn weighing(&self) -> Weighing {
         let mut weighing = Weighing { all: 0.0, out: 0.0, serving: 0 };
         for member in &self.members {
@@ -308,9 +319,9 @@ impl Weighing {
     }
 }
 
-/// What follows from a change that was made to a member.
+/// What follows from a change that was made to a member with this share of the keys.
 fn changed(
-    pool: &Pool,
+    (pool, share): (&Pool, f64),
     member: &mut MemberState,
     from: Standing,
     plan: &PoolPlan,
@@ -321,6 +332,11 @@ fn changed(
         return None;
     }
     member.settle(from, plan, now);
+    // Who serves for the first time has its keys from whatever brought it.
+    let is_known = !matches!(from, Standing::Unproven | Standing::Unresolved);
+    if is_known && (from == Standing::Serving) != (to == Standing::Serving) {
+        pool.keys_moved(MoveCause::Standing, share);
+    }
     let (backend, reason) = (member.backend.clone(), member.reason.clone());
     Some(Change { pool: pool.name.clone(), backend, from, to, reason })
 }

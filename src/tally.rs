@@ -123,6 +123,8 @@ reasons! {
         OwnerDown = "owner_down",
         /// Requests failed at it, and it was ejected for that.
         OwnerEjected = "owner_ejected",
+        /// An operator drained it: its keys have the next ones for owners until that is taken back.
+        OwnerDrained = "owner_drained",
         /// It takes its keys one after the other, and this one comes later.
         Ramp = "ramp",
         /// It has more than its share of the pool's requests in flight.
@@ -135,6 +137,23 @@ reasons! {
         Repeat = "repeat",
         /// The request has no key, and the pool spreads such requests.
         NoKey = "no_key",
+    }
+}
+
+impl OffOwner {
+    /// The word where there is no such reason: the request is at the owner.
+    pub const AT_OWNER: &'static str = "owner";
+}
+
+reasons! {
+    /// What made keys move.
+    MoveCause {
+        /// A configuration with other backends, weights or replicas.
+        Reload = "reload",
+        /// An operator's order, or that it was taken back.
+        Order = "order",
+        /// A backend that stopped serving, or serves again.
+        Standing = "standing",
     }
 }
 
@@ -391,7 +410,9 @@ pub struct PoolCells {
     pub slots_begun: Tally,
     /// Places given back.
     pub slots_ended: Tally,
-    /// Requests not sent to their key's owner, by [`OffOwner`].
+    /// Requests that were last at their key's owner.
+    pub at_owner: Tally,
+    /// Requests that were last at another backend, by [`OffOwner`].
     pub off_owner: ByReason<{ OffOwner::ALL.len() }>,
     /// Repeats, by the [`AttemptEnd`] that led to them.
     pub repeats: ByReason<{ AttemptEnd::ALL.len() }>,

@@ -5,7 +5,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Address, LoadCells, MemberView};
-use crate::tally::{BackendCells, Durations, PoolCells, ProbeCells, add};
+use crate::tally::{BackendCells, ByReason, Durations, MoveCause, PoolCells, ProbeCells, add};
+
+/// Parts of the keyspace that a count of it is kept in.
+const PARTS: f64 = 1e9;
 
 /// A backend.
 #[derive(Debug)]
@@ -75,6 +78,8 @@ pub struct Pool {
     /// Its name.
     pub name: Arc<str>,
     cells: Box<[PoolCells]>,
+    /// Keyspace moved by [`MoveCause`], in billionths of all of it. Whoever changes the fleet counts.
+    moved: ByReason<{ MoveCause::ALL.len() }>,
     departed: Mutex<Departed>,
 }
 
@@ -104,7 +109,7 @@ impl Departed {
 impl Pool {
     pub(super) fn new(id: usize, name: Arc<str>, workers: usize) -> Pool {
         let cells = (0..workers).map(|_| PoolCells::default()).collect();
-        Pool { id, name, cells, departed: Mutex::default() }
+        Pool { id, name, cells, moved: ByReason::default(), departed: Mutex::default() }
     }
 
     fn departed(&self) -> MutexGuard<'_, Departed> {
@@ -141,6 +146,16 @@ impl Pool {
     /// All workers' cells.
     pub fn all_cells(&self) -> &[PoolCells] {
         &self.cells
+    }
+
+    /// A share of its keys got another place to be, from 0 to 1.
+    pub(super) fn keys_moved(&self, cause: MoveCause, share: f64) {
+        self.moved.at(cause as usize).add((share * PARTS).round() as u64);
+    }
+
+    /// How often the whole keyspace has moved for this cause: shares added up.
+    pub fn moved_by(&self, cause: MoveCause) -> f64 {
+        self.moved.at(cause as usize).get() as f64 / PARTS
     }
 
     /// Requests in flight at its backends, over all workers.

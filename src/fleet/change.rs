@@ -9,7 +9,10 @@ use super::{
     Backend, Fleet, Health, MemberPolicy, Moment, Order, Orders, Pool, PoolPlan, PoolState, Ramp, Turn,
     member::MemberState,
 };
-use crate::ring::{Ring, RingError, Weight};
+use crate::{
+    ring::{Ring, RingError, Weight},
+    tally::MoveCause,
+};
 
 /// Why a change of the configuration is not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,8 +168,9 @@ impl Fleet {
         state.keep_one_whole(now.instant);
         if ring.fingerprint() != state.ring.fingerprint() {
             let old = std::mem::replace(&mut state.ring, Arc::new(ring));
-            state.turn_from(&old, now, &mut report);
+            state.turn_from(&old, now, &mut report, MoveCause::Order);
         }
+        state.configured = state.configured_ring();
         Ok(report)
     }
 
@@ -242,9 +246,10 @@ impl Fleet {
             Some(old) if is_same_ring => old.clone(),
             _ => Arc::new(ring),
         };
-        let mut state = PoolState { pool, ring, turn, plan, members };
+        let mut state = PoolState { pool, ring, turn, configured: None, plan, members };
+        state.configured = state.configured_ring();
         if let Some(old) = old_ring.filter(|_| !is_same_ring) {
-            state.turn_from(&old, now, report);
+            state.turn_from(&old, now, report, MoveCause::Reload);
         }
         state.keep_one_whole(now.instant);
         state
@@ -289,8 +294,9 @@ impl PoolState {
     }
 
     /// Has the ring take the old one's place: at once, or key by key. What leaves takes its keys along at once.
-    fn turn_from(&mut self, old: &Ring, now: Moment, report: &mut Reconfigured) {
+    fn turn_from(&mut self, old: &Ring, now: Moment, report: &mut Reconfigured, cause: MoveCause) {
         let share = old.share_moved(&self.ring);
+        self.pool.keys_moved(cause, share);
         let under_way = self.turn.take();
         let renew = |ring: &Arc<Ring>| self.of_present(ring);
         let earlier = under_way.and_then(|turn| turn.renewed(now.instant, TURNS, &renew));
@@ -321,6 +327,17 @@ impl PoolState {
         let ramp = Ramp { began: now.instant, length: within, steered: None };
         let earlier = earlier.map(Arc::new);
         self.turn = self.of_present(old).map(|before| Turn { before, ramp, share: moving, earlier });
+    }
+
+    /// The ring of the weights in the configuration, where operators' orders make another one.
+    fn configured_ring(&self) -> Option<Arc<Ring>> {
+        if self.members.iter().all(|member| member.weight() == member.configured) {
+            return None;
+        }
+        let members = self.members.iter().map(|member| (member.backend.name.clone(), member.configured));
+        // An order may be what keeps the ring from being too large.
+        let ring = Ring::build(members, self.plan.replicas).ok()?;
+        (ring.node_count() > 0).then(|| Arc::new(ring))
     }
 
     /// The share of the keys whose owner has no place any more.

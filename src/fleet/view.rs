@@ -13,7 +13,7 @@ use super::{Backend, Bound, Health, LoadPolicy, Order, Pool, Ramp, Turn};
 use crate::{
     endpoint::Endpoint,
     ring::{Fingerprint, MemberIndex, Place, Ring, Weight},
-    tally::Durations,
+    tally::{Durations, OffOwner},
 };
 
 /// Whether a backend takes requests, and if not, why.
@@ -135,6 +135,8 @@ pub struct PoolView {
     pub ring: Arc<Ring>,
     /// The ring takes the place of another one key by key.
     pub turn: Option<Turn>,
+    /// The ring of the weights in the configuration, while operators' orders make another one.
+    pub configured: Option<Arc<Ring>>,
     /// Its backends.
     pub members: Box<[MemberView]>,
     /// How many of them are serving.
@@ -150,8 +152,7 @@ pub struct PoolView {
 impl PoolView {
     pub(super) fn new(
         pool: Arc<Pool>,
-        ring: Arc<Ring>,
-        turn: Option<Turn>,
+        (ring, turn, configured): (Arc<Ring>, Option<Turn>, Option<Arc<Ring>>),
         mut members: Box<[MemberView]>,
         load: &LoadPolicy,
     ) -> PoolView {
@@ -168,7 +169,7 @@ impl PoolView {
             (0, 0) => (Tier::Bad, count(&[Standing::Down])),
         };
         bounds(&mut members, load);
-        PoolView { pool, ring, turn, members, serving, tier, usable, serving_fingerprint }
+        PoolView { pool, ring, turn, configured, members, serving, tier, usable, serving_fingerprint }
     }
 
     /// The backend with this index.
@@ -191,6 +192,24 @@ impl PoolView {
         let is_home = |index: &MemberIndex| serves(self.member(*index)) && has_moved(self.member(*index));
         let home = self.ring_for(place, now).nodes_from(place).find(is_home);
         home.or_else(|| self.ring.nodes_from(place).find(|index| serves(self.member(*index))))
+    }
+
+    /// Whether keys may have another owner for now than the configuration gives them: by an operator's order, or as they move one
+    /// after the other.
+    pub fn is_displaced(&self) -> bool {
+        self.turn.is_some() || self.configured.is_some()
+    }
+
+    /// The owner that the configuration gives a key at this place, and why `member`, which is its owner for now, is in its place. `None`: there
+    /// is no such reason.
+    pub fn displaced(&self, place: Place, member: MemberIndex) -> Option<(MemberIndex, OffOwner)> {
+        let configured = self.configured.as_ref().and_then(|ring| ring.owner(place));
+        let drained = configured.filter(|owner| self.member(*owner).order.weight(Weight::ONE).is_zero());
+        if let Some(owner) = drained {
+            return Some((owner, OffOwner::OwnerDrained));
+        }
+        let next = self.ring.owner(place).filter(|next| *next != member && self.turn.is_some())?;
+        Some((next, OffOwner::Ramp))
     }
 
     /// The ring that decides about a key at this place.

@@ -193,9 +193,11 @@ impl<'v> Candidates<'v> {
         Some((only, times as u32))
     }
 
-    /// Why the request is at `member` and not at the owner. `None`: it is there.
+    /// Why the request is at `member` and not at the owner. `None`: it is there, and nobody else would be the owner but for orders and ramps.
     pub fn off_owner(&self, member: MemberIndex) -> Option<OffOwner> {
-        let owner = self.owner.filter(|owner| *owner != member)?;
+        let Some(owner) = self.owner.filter(|owner| *owner != member) else {
+            return self.displaced(member).map(|(_, reason)| reason);
+        };
         if self.tried.contains(owner) {
             return Some(OffOwner::Repeat);
         }
@@ -205,6 +207,18 @@ impl<'v> Candidates<'v> {
             (None, Standing::Ejected | Standing::Trial) => OffOwner::OwnerEjected,
             (None, _) => OffOwner::OwnerDown,
         })
+    }
+
+    /// The owner that [`off_owner`](Self::off_owner) speaks of.
+    pub fn owner_told(&self, member: MemberIndex) -> Option<MemberIndex> {
+        self.displaced(member).map(|(owner, _)| owner).or(self.owner)
+    }
+
+    fn displaced(&self, member: MemberIndex) -> Option<(MemberIndex, OffOwner)> {
+        if !self.pool.is_displaced() || self.owner != Some(member) {
+            return None;
+        }
+        self.pool.displaced(self.place, member)
     }
 
     /// The refusal where nobody can have it.

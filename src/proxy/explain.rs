@@ -227,9 +227,15 @@ impl Choice<'_> {
     /// Why this one, or with which refusal nobody.
     fn reason(&self) -> &'static str {
         match self.chosen {
-            Some(member) => self.asking.way().off_owner(member).map_or("owner", OffOwner::word),
+            Some(member) => self.asking.way().off_owner(member).map_or(OffOwner::AT_OWNER, OffOwner::word),
             None => self.asking.way().refusal().word(),
         }
+    }
+
+    /// Whose the key is: who is left out by an operator's order or a ramp of the pool, or the owner on the ring.
+    fn owner(&self) -> Option<MemberIndex> {
+        let way = self.asking.way();
+        self.chosen.and_then(|member| way.owner_told(member)).or(way.owner())
     }
 
     fn refusal(&self) -> Option<Refusal> {
@@ -336,6 +342,11 @@ fn owners(matter: &Matter<'_>, place: Place, choice: &mut Choice<'_>, now: Insta
         let further: Vec<_> = pool.ring.walk(place).filter(|member| !walk.contains(member)).collect();
         walk.extend(further);
     }
+    let displaced = choice.owner().filter(|owner| walk.first() != Some(owner));
+    if let Some(owner) = displaced {
+        walk.retain(|member| *member != owner);
+        walk.insert(0, owner);
+    }
     let explain = |member: MemberIndex| {
         let view = pool.member(member);
         let attempt = tried.iter().position(|tried| *tried == member).map(|at| at + 1);
@@ -347,6 +358,7 @@ fn owners(matter: &Matter<'_>, place: Place, choice: &mut Choice<'_>, now: Insta
             .or_else(|| {
                 (rules.owner_only && choice.asking.way().owner() != Some(member)).then_some(Skip::Affinity)
             })
+            .or_else(|| (attempt.is_none() && displaced == Some(member)).then_some(Skip::Ramp))
             .filter(|_| !is_chosen);
         let part = match (is_chosen, skip, attempt) {
             (true, ..) => Part::Chosen,
@@ -379,7 +391,8 @@ fn why_skipped(pool: &PoolView, member: MemberIndex, skip: Skip, now: Instant) -
         Skip::Standing(standing) => format!("it is {}: {}", standing.word(), view.reason),
         Skip::Trial => "it is on trial, and the requests that decide have been given to it".into(),
         Skip::Ramp => {
-            let progress = view.ramp.map_or(0.0, |ramp| ramp.progress(now)) * 100.0;
+            let ramp = view.ramp.or(pool.turn.as_ref().map(|turn| turn.ramp));
+            let progress = ramp.map_or(0.0, |ramp| ramp.progress(now)) * 100.0;
             format!("it gets its keys one after the other, this one later ({progress:.0} % have moved)")
         }
         Skip::Loaded => {
@@ -398,9 +411,7 @@ fn why_skipped(pool: &PoolView, member: MemberIndex, skip: Skip, now: Instant) -
 fn why_not_skipped(part: Part, choice: &Choice<'_>, member: MemberIndex) -> String {
     match part {
         Part::Chosen if choice.waits => "it is where the request would wait for a place".into(),
-        Part::Chosen if choice.asking.way().owner() == Some(member) => {
-            "it owns the key and may have it".into()
-        }
+        Part::Chosen if choice.owner() == Some(member) => "it owns the key and may have it".into(),
         Part::Chosen => "it is the first that may have it".into(),
         Part::Next => "it is asked next if that fails and the request may be repeated".into(),
         Part::Skipped | Part::Spare => "it would not be asked: the attempts end before".into(),
@@ -413,7 +424,7 @@ fn name(pool: &PoolView, member: MemberIndex) -> String {
 
 fn summary(pool: &PoolView, choice: &Choice<'_>) -> String {
     let way = choice.asking.way();
-    let Some(owner) = way.owner() else {
+    let Some(owner) = choice.owner() else {
         return "no backend of the pool is on the ring".into();
     };
     let owner_name = name(pool, owner);

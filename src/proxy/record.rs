@@ -88,7 +88,7 @@ impl Record<'_> {
         if let Some(routed) = &mut self.routed {
             routed.member = Some(member);
             if routed.off_owner != Some(OffOwner::NoKey) {
-                routed.owner = candidates.owner();
+                routed.owner = candidates.owner_told(member);
                 routed.off_owner = candidates.off_owner(member);
             }
         }
@@ -141,8 +141,10 @@ impl Record<'_> {
             _ => (&cells.unanswered, &cells.first_byte),
         };
         requests.at(class as usize).bump();
-        if let Some(reason) = routed.off_owner {
-            cells.off_owner.at(reason as usize).bump();
+        match routed.off_owner {
+            None if routed.member.is_some() => cells.at_owner.bump(),
+            None => {}
+            Some(reason) => cells.off_owner.at(reason as usize).bump(),
         }
         cells.received_bytes.add(self.received);
         cells.sent_bytes.add(self.sent);

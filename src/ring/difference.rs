@@ -92,6 +92,17 @@ impl Ring {
         moved as f64 / CIRCLE
     }
 
+    /// By member of this ring, the share of the circle, from 0 to 1, that it owns here and a member of its name owns in `other`.
+    pub fn shares_kept(&self, other: &Ring) -> Vec<f64> {
+        let mut kept = self.arcs().to_vec();
+        self.stretches_moved(other, |stretch| {
+            if let Some(before) = stretch.before {
+                kept[before.as_usize()] -= stretch.places();
+            }
+        });
+        kept.into_iter().map(|arc| arc as f64 / CIRCLE).collect()
+    }
+
     /// What moves from whom to whom, the most first. It adds up to [`share_moved`](Self::share_moved).
     pub fn shifts(&self, next: &Ring) -> Vec<Shift> {
         let (mut shifts, mut most) = (Vec::new(), AT_ONCE);
@@ -181,5 +192,8 @@ mod tests {
         });
         let sampled = differ.count() as f64 / f64::from(keys);
         assert!((before.share_moved(&after) - sampled).abs() < 0.01);
+        let kept = before.shares_kept(&after);
+        assert!((kept.iter().sum::<f64>() - (1.0 - before.share_moved(&after))).abs() < 1e-12);
+        assert_eq!((kept[0], kept[4]), (0.0, 0.0), "a and e have gone");
     }
 }

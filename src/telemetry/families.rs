@@ -49,8 +49,8 @@ families! {
         "Connections open that have changed to another protocol, such as WebSocket.";
     UPGRADES = "ringway_upgrades_total", Counter, ["pool", "backend"],
         "Connections that changed to another protocol.";
-    OFF_OWNER = "ringway_off_owner_requests_total", Counter, ["pool", "reason"],
-        "Requests that did not go to the owner of their key, by the reason.";
+    AFFINITY = "ringway_affinity_requests_total", Counter, ["pool", "reason"],
+        "Requests that went to a backend, by why to that one: owner, or the reason why not to the owner of their key.";
     ATTEMPTS = "ringway_attempts_total", Counter, ["pool", "backend", "result"],
         "Attempts at a backend by how they ended.";
     REPEATS = "ringway_repeats_total", Counter, ["pool", "reason"],
@@ -99,6 +99,10 @@ families! {
         "Requests that wait until a backend has a place for them.";
     RAMP = "ringway_ramp_progress", Gauge, ["pool"],
         "The share of the keys that have moved since the pool's membership or weights changed, from 0 to 1; 1 while none are to move.";
+    MOVED = "ringway_keyspace_moved_ratio_total", Counter, ["pool", "cause"],
+        "Shares of the keys that changes moved from one backend to another, added up: 1 for each time that as many as all have moved.";
+    AWAY = "ringway_keyspace_away_ratio", Gauge, ["pool"],
+        "Share of the keys, from 0 to 1, that are not at the owner which the configuration gives them: it does not serve, is drained or has another weight, or has not been given them yet.";
     TRANSITIONS = "ringway_backend_transitions_total", Counter, ["pool", "backend"],
         "Times that the backend's standing changed.";
     PROBES = "ringway_probes_total", Counter, ["pool", "backend", "result"],

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     fleet::{Backend, MemberView, PoolView, Standing, View},
     tally::{
-        AttemptEnd, BackendCells, ByReason, Class, Closed, HandshakeEnd, Http2Fault, OffOwner, PoolCells,
-        Refusal, Rejected, Tally, WorkerCells,
+        AttemptEnd, BackendCells, ByReason, Class, Closed, HandshakeEnd, Http2Fault, MoveCause, OffOwner,
+        PoolCells, Refusal, Rejected, Tally, WorkerCells,
     },
     tls::ListenerTls,
 };
@@ -77,7 +77,8 @@ pub(super) const ALL: &[Reading] = &[
     Reading::of(names::IN_FLIGHT).member(|member, lines| lines.count(&[], member.backend.in_flight())),
     Reading::of(names::UPGRADED).member(|member, lines| lines.count(&[], member.backend.upgraded())),
     Reading::of(names::UPGRADES).member(|member, lines| sum(member, lines, |cells| &cells.upgrades)),
-    Reading::of(names::OFF_OWNER).pool(|view, lines| {
+    Reading::of(names::AFFINITY).pool(|view, lines| {
+        lines.count(&[OffOwner::AT_OWNER], by_cell(view, |cells| &cells.at_owner));
         for (at, reason) in OffOwner::ALL.iter().enumerate() {
             lines.count(&[reason.word()], in_pool(view, |cells| &cells.off_owner, at));
         }
@@ -107,8 +108,8 @@ pub(super) const ALL: &[Reading] = &[
             }
         }),
     Reading::of(names::RECEIVED)
-        .pool(|view, lines| lines.count(&[], bytes(view, |cells| &cells.received_bytes))),
-    Reading::of(names::SENT).pool(|view, lines| lines.count(&[], bytes(view, |cells| &cells.sent_bytes))),
+        .pool(|view, lines| lines.count(&[], by_cell(view, |cells| &cells.received_bytes))),
+    Reading::of(names::SENT).pool(|view, lines| lines.count(&[], by_cell(view, |cells| &cells.sent_bytes))),
     Reading::of(names::CONNECTIONS_OPEN).process(|sources, _, lines| {
         for ListenerSource { name, cells, .. } in (sources.listeners)() {
             lines.count(&[&name], cells.open.load(Relaxed));
@@ -176,6 +177,12 @@ pub(super) const ALL: &[Reading] = &[
         let progress = view.turn.as_ref().map_or(1.0, |turn| turn.ramp.progress(Instant::now()));
         lines.number(&[], progress);
     }),
+    Reading::of(names::MOVED).pool(|view, lines| {
+        for &cause in MoveCause::ALL {
+            lines.number(&[cause.word()], view.pool.moved_by(cause));
+        }
+    }),
+    Reading::of(names::AWAY).pool(|view, lines| lines.number(&[], view.away(Instant::now()))),
     Reading::of(names::TRANSITIONS)
         .member(|member, lines| lines.count(&[], member.backend.probes.transitions.get())),
     Reading::of(names::PROBES).member(|member, lines| {
@@ -237,7 +244,7 @@ fn in_pool<const N: usize>(view: &PoolView, cells: fn(&PoolCells) -> &ByReason<N
     view.pool.all_cells().iter().map(|worker| cells(worker).at(reason).get()).sum()
 }
 
-fn bytes(view: &PoolView, cell: fn(&PoolCells) -> &Tally) -> u64 {
+fn by_cell(view: &PoolView, cell: fn(&PoolCells) -> &Tally) -> u64 {
     view.pool.all_cells().iter().map(|worker| cell(worker).get()).sum()
 }
 

@@ -141,7 +141,9 @@ class Subject:
     def off_owner(self):
         """Requests that did not go to their keys' owners, by reason; none if there is nobody to ask any more."""
         try:
-            return self.metrics().by("ringway_off_owner_requests_total", "reason")
+            reasons = self.metrics().by("ringway_affinity_requests_total", "reason")
+            reasons.pop("owner", None)
+            return reasons
         except OSError:
             return {}
 

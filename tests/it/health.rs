@@ -150,7 +150,7 @@ async fn a_host_name_that_does_not_resolve_takes_no_requests_and_does_not_block_
         assert_eq!(get(proxy.address, &format!("/{i}"), "").await.backend(), "one");
     }
     proxy.sees("ghost", Standing::Unresolved).await;
-    assert!(proxy.metric("ringway_off_owner_requests_total", &["reason=\"owner_unresolved\""]).await > 0.0);
+    assert!(proxy.metric("ringway_affinity_requests_total", &["reason=\"owner_unresolved\""]).await > 0.0);
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ async fn a_request_without_a_key_is_handled_as_the_pool_says() {
         met.insert(get(spreading.address, "/", "").await.backend().to_owned());
     }
     assert_eq!(met.len(), 3);
-    spreading.counts("ringway_off_owner_requests_total", &["reason=\"no_key\""], 200.0).await;
+    spreading.counts("ringway_affinity_requests_total", &["reason=\"no_key\""], 200.0).await;
 }
 
 #[tokio::test]

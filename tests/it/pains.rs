@@ -130,7 +130,7 @@ async fn pain_03_a_hot_key_does_not_melt_its_owner() {
     while let Some(backend) = soon("an answer", requests.join_next()).await {
         *by_backend.entry(backend.unwrap()).or_insert(0) += 1;
     }
-    let spilled = proxy.metric("ringway_off_owner_requests_total", &["reason=\"spill\""]).await;
+    let spilled = proxy.metric("ringway_affinity_requests_total", &["reason=\"spill\""]).await;
     let owner = proxy.api("/api/lookup?key=hot").await["owners"][0]["backend"].as_str().unwrap().to_owned();
     assert_eq!(spilled, f64::from(40 - by_backend[&owner]));
 }
@@ -155,7 +155,7 @@ async fn a_quiet_pool_keeps_every_key_at_its_owner() {
     while let Some(backend) = requests.join_next().await {
         assert_eq!(backend.unwrap(), first);
     }
-    assert_eq!(proxy.metric("ringway_off_owner_requests_total", &[]).await, 0.0);
+    assert_eq!(proxy.off_owner().await, 0.0);
 }
 
 #[tokio::test]

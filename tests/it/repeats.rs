@@ -37,7 +37,7 @@ async fn a_refused_connect_is_repeated_for_any_method_and_body() {
     assert_eq!(client.answer().await.backend(), "good");
     assert_eq!(good.only().body.len(), body.len());
     proxy.counts("ringway_repeats_total", &["reason=\"connect_failed\""], 1.0).await;
-    proxy.counts("ringway_off_owner_requests_total", &["reason=\"repeat\""], 1.0).await;
+    proxy.counts("ringway_affinity_requests_total", &["reason=\"repeat\""], 1.0).await;
     proxy.counts("ringway_attempts_total", &["backend=\"broken\"", "result=\"connect_failed\""], 1.0).await;
 }
 

@@ -222,7 +222,7 @@ fn brief<'a>(matter: &Matter<'a>, key: &'a [u8], now: Instant) -> Brief<'a> {
     brief.key = Some(text);
     brief.key_hex = digits;
     brief.place_hex = Some(format!("{:016x}", place.0).into());
-    brief.owner = choice.asking.way().owner().map(|owner| name(owner).into());
+    brief.owner = choice.owner().map(|owner| name(owner).into());
     brief.chosen = choice.chosen.map(|chosen| name(chosen).into());
     brief.reason = choice.reason().into();
     brief.status = choice.refusal().map(Refusal::status);

@@ -103,7 +103,7 @@ pub(super) fn json(line: &AccessLine<'_>, key: KeyInLog, clock: &mut Clock, out:
             }
         }
     }
-    string(out, "reason", line.off_owner.unwrap_or("owner").as_bytes());
+    string(out, "reason", line.off_owner.unwrap_or(crate::tally::OffOwner::AT_OWNER).as_bytes());
     if let Some(found) = &line.key {
         name(out, "key_source");
         write!(out, "\"{}\"", found.source).expect("a vector takes all that is written");

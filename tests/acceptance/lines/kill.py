@@ -38,7 +38,7 @@ def run(report, ground):
     report.say(f"{KILLS} kills, {result.requests} requests in {result.time}, {result.rate:.0f}/s")
     report.say(f"attempts: {metrics.by('ringway_attempts_total', 'result')}")
     report.say(f"repeats: {metrics.by('ringway_repeats_total', 'reason')}")
-    report.say(f"away from the owner: {metrics.by('ringway_off_owner_requests_total', 'reason')}")
+    report.say(f"why requests went where they went: {metrics.by('ringway_affinity_requests_total', 'reason')}")
     classes = metrics.by("ringway_requests_total", "class")
     report.expect(result.was_running, "wrk ran the whole time")
     report.expect(result.other_answers == 0 and set(classes) == {"2xx"},

@@ -134,6 +134,13 @@ impl Proxy {
         sum(page.text(), name, labels)
     }
 
+    /// Requests counted at another backend than their key's owner.
+    pub async fn off_owner(&self) -> f64 {
+        let name = "ringway_affinity_requests_total";
+        let page = self.admin_get("/metrics").await;
+        sum(page.text(), name, &[]) - sum(page.text(), name, &["reason=\"owner\""])
+    }
+
     /// Waits until a metric's sum is this.
     pub async fn counts(&self, name: &str, labels: &[&str], wanted: f64) {
         let begun = std::time::Instant::now();
