@@ -16,6 +16,7 @@ pub mod refuse;
 pub mod repeat;
 pub mod rewrite;
 pub mod route;
+pub mod trail;
 
 mod answer;
 mod attempt;

@@ -5,8 +5,11 @@
 
 use std::collections::HashMap;
 
+use ipnet::IpNet;
+
 use super::{
     Config,
+    effective::joined,
     finding::{Code, Draft, Findings, quoted},
     raw::{AccessLogFormat, AsWritten, Listener, Pool, Route, Tls},
     section::Located,
@@ -18,6 +21,7 @@ use crate::{
     proxy::{
         rewrite::Rewrite,
         route::{HostPattern, RoutePolicy},
+        trail::Explain,
     },
     server::{Http2, ListenerPolicy},
     telemetry::AccessLogPolicy,
@@ -38,6 +42,7 @@ pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
     admin(&written, findings);
     trust(&written, findings);
     let access_log = access_log(&written, findings);
+    written.pools.iter().for_each(|pool| explaining(pool, &written.trusted_proxies, findings));
     let pools = written.pools;
     if let Some(first) = pools.get(MAX_POOLS) {
         let message = format!("there are {} pools; {MAX_POOLS} is the most", pools.len());
@@ -69,6 +74,17 @@ pub(super) fn mean(written: AsWritten, findings: &mut Findings) -> Config {
         },
         log: written.log,
         access_log,
+    }
+}
+
+/// Trusted clients can only be told where somebody is trusted.
+fn explaining(pool: &Pool, trusted: &Located<Vec<IpNet>>, findings: &mut Findings) {
+    let Located { value: Explain::Trusted, at: Some(at), .. } = &pool.explain else { return };
+    if trusted.sound && trusted.value.is_empty() {
+        let path = joined("pools", &pool.name.value);
+        let message = format!("`{path}.explain = \"trusted\"`, but nobody is trusted");
+        let draft = Draft::new(Code::NoEffect, at.clone(), message);
+        findings.push(draft.help("name those who may ask in `client.trusted_proxies`"));
     }
 }
 

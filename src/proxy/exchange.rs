@@ -158,6 +158,7 @@ pub async fn exchange(
     }
     let (view, plan) = (&*picture.view, &picture.plan.pools[pool]);
     let forward = &plan.forward;
+    record.tells = forward.explain.tells(trusted, head);
     let mut body = RequestBody::new(head.framing, forward.repeat_body_bytes, forward.max_body_bytes);
     let is_refused = |asked| head.version == Version::Http2 && !plan.allows_upgrade(asked);
     // In HTTP/1.1 this is a wish, and the request stands without it. In HTTP/2 it is the request (RFC 8441).
@@ -259,7 +260,6 @@ async fn attempts(
     };
     let repeats = Repeats { gateway, view: pool, plan };
     repeats.bring(record.begun);
-    record.tells = plan.forward.repeats.tell && forwarding.trusted;
     let own_host = plan.forward.host_header == HostHeader::Backend || head.authority().is_empty();
     let (mut failed, mut is_paid) = (None, false);
     let mut is_again = false;

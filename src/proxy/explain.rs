@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Plan, PoolPlan,
     choose::{Asking, Candidates, Next, Skip},
-    key::{Facts, OnMissingKey},
+    key::{BY_ADDRESS, Facts, OnMissingKey},
 };
 use crate::{
     fleet::{OnAllDown, PoolView, Standing, Tier, View},
@@ -195,7 +195,7 @@ impl<'v> Matter<'v> {
                 if by_address {
                     crate::http1::write_address(facts.client, key);
                 }
-                Ok(matter(at, method, by_address.then(|| "client-address (no key)".to_owned()), by_address))
+                Ok(matter(at, method, by_address.then(|| BY_ADDRESS.to_owned()), by_address))
             }
         }
     }

@@ -52,17 +52,20 @@ pub(super) async fn hedge(
     view.pool.cells(first.gateway.worker).repeats.at(AttemptEnd::Hedged as usize).bump();
     record.repeated.push(AttemptEnd::Hedged);
     record.attempts += 1;
+    // Of the two answers, the one that passes says where it is from.
+    let told_first = record.changes(first.forwarding.rewrite);
     record.is_at(member, candidates);
     let onward = Onward::new(repeats, candidates, first.head.method);
     onward.sent(true);
     let told = record.changes(first.forwarding.rewrite);
     let changes = told.as_ref().or(first.changes);
+    let changes_first = told_first.as_ref().or(first.changes);
     let member = view.member(member);
     let own_host = first.plan.forward.host_header == HostHeader::Backend || first.head.authority().is_empty();
     let host = own_host.then(|| member.backend.address.authority());
-    let first = Attempt { onward: &onward, changes, ..*first };
+    let first = Attempt { onward: &onward, changes: changes_first, ..*first };
     let forwarding = Forwarding { host: host.as_deref().map(str::as_bytes), ..first.forwarding };
-    let second = Attempt { member, forwarding, fresh: false, ..first };
+    let second = Attempt { member, forwarding, changes, fresh: false, ..first };
     let noted = Noted { record, progress: first.progress };
     let (outcome, by_second) = Beside { first: &first, second: &second }.run(*late, slot, client, body).await;
     drop(noted);

@@ -52,6 +52,9 @@ pub enum OnMissingKey {
     Refuse,
 }
 
+/// What the source is called of a request without a key whose client's address is the key.
+pub const BY_ADDRESS: &str = "client-address (no key)";
+
 /// How a pool finds a request's key.
 #[derive(Clone, Debug)]
 pub struct KeyPolicy {

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
-use super::{budget::Rates, key::KeyPolicy};
+use super::{budget::Rates, key::KeyPolicy, trail::Explain};
 use crate::{http1::Method, tally::AttemptEnd};
 
 /// Which `Host` a backend sees.
@@ -236,8 +236,6 @@ pub struct RepeatPolicy {
     pub backoff: Option<Duration>,
     /// Time from the whole request sent until another backend is asked beside the first. `None`: none is.
     pub hedge_after: Option<Duration>,
-    /// Trusted clients are told about the attempts.
-    pub tell: bool,
 }
 
 impl RepeatPolicy {
@@ -297,6 +295,8 @@ pub struct ForwardPolicy {
     pub failures: Failures,
     /// Each backend has a bound that follows its latency.
     pub adaptive: bool,
+    /// Whom answers tell where their requests went.
+    pub explain: Explain,
     /// The header in which answers say whether they were hits, if ramps go by that. In lower case.
     pub warmth_header: Option<String>,
 }

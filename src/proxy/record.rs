@@ -8,9 +8,10 @@ use std::{net::IpAddr, time::Instant};
 use super::{
     Gateway,
     choose::Candidates,
-    key::Source,
+    key::{BY_ADDRESS, Source},
     rewrite::{FieldChanges, Rewrite},
     terms::Progress,
+    trail::{self, Trail},
 };
 use crate::{
     fleet::View,
@@ -35,7 +36,7 @@ pub(super) struct Record<'a> {
     pub(super) attempts: u32,
     /// How the attempts ended that were followed by another.
     pub(super) repeated: Vec<AttemptEnd>,
-    /// The client is told about its request's attempts.
+    /// The client is told where its request goes, and why.
     pub(super) tells: bool,
 }
 
@@ -94,22 +95,40 @@ impl Record<'_> {
         }
     }
 
-    /// What changes in the fields of an answer, where its client is told about attempts.
+    /// What changes in the fields of an answer, where its client is told where its request went.
     pub(super) fn changes(&self, rewrite: Option<&Rewrite>) -> Option<FieldChanges> {
         self.tells.then(|| {
             let changes = rewrite.map(|rewrite| rewrite.response.clone()).unwrap_or_default();
-            changes.with(&self.told())
+            changes.with(trail::NAMES, &self.told())
         })
     }
 
-    /// What a client that is told about attempts is told.
+    /// What such a client is told.
     pub(super) fn told(&self) -> Vec<(&'static str, String)> {
-        let mut fields = vec![("x-ringway-attempts", self.attempts.to_string())];
-        if !self.repeated.is_empty() {
-            let words: Vec<&str> = self.repeated.iter().map(|end| end.word()).collect();
-            fields.push(("x-ringway-repeated", words.join(", ")));
+        let repeated = self.repeated.iter().map(|end| end.word()).collect();
+        let mut trail = Trail { attempts: self.attempts, repeated, ..Trail::default() };
+        let refusal = match self.ended {
+            Ended::Refused(refusal) => Some(refusal.word()),
+            _ => None,
+        };
+        if let Some(routed) = &self.routed {
+            let pool = &routed.view.pools[routed.pool];
+            let name = |member: MemberIndex| &*pool.member(member).backend.name;
+            let place = routed.key.as_ref().map(|(.., place)| *place);
+            let owner = || pool.ring_for(place?, self.begun).owner(place?);
+            trail.owner = routed.owner.or_else(owner).map(name);
+            trail.backend = routed.member.map(name);
+            let at_backend =
+                routed.member.map(|_| routed.off_owner.map_or(OffOwner::AT_OWNER, OffOwner::word));
+            trail.reason = refusal.or(at_backend);
+            let is_by_address =
+                routed.off_owner != Some(OffOwner::NoKey) && refusal != Some(Refusal::NoKey.word());
+            trail.key_source = match &routed.key {
+                Some((source, ..)) => Some(source.to_string()),
+                None => is_by_address.then(|| BY_ADDRESS.to_owned()),
+            };
         }
-        fields
+        trail.fields()
     }
 
     fn count(&self) {

@@ -102,10 +102,10 @@ impl FieldChanges {
         FieldChanges { gone, lines, added: set.iter().chain(add).map(pair).collect() }
     }
 
-    /// The same changes with further fields, which are set in the place of all of their names.
-    pub(super) fn with(mut self, fields: &[(&str, String)]) -> FieldChanges {
+    /// The same changes with further fields, and without all that have one of these names.
+    pub(super) fn with(mut self, gone: &[&str], fields: &[(&str, String)]) -> FieldChanges {
+        self.gone.extend(gone.iter().map(|name| (*name).to_owned()));
         for (name, value) in fields {
-            self.gone.push((*name).to_owned());
             self.lines.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
             self.added.push(((*name).to_owned(), value.clone()));
         }

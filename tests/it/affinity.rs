@@ -1,4 +1,4 @@
-//! Why requests go where they go, as the metrics tell it, and how much of the keyspace is not where it should be.
+//! Why requests go where they go, as metrics and answers tell it, and how much of the keyspace is not where it should be.
 
 use ringway::{
     admin::Operator,
@@ -6,7 +6,9 @@ use ringway::{
     ring::Place,
 };
 
-use super::support::{Client, Origin, Proxy, process::Directory, proxy::configuration};
+use super::support::{
+    Answer, Client, Origin, Proxy, get, http2 as h2, process::Directory, proxy::configuration,
+};
 
 const AFFINITY: &str = "ringway_affinity_requests_total";
 
@@ -117,4 +119,148 @@ async fn a_backend_that_goes_and_comes_moves_its_share_twice() {
     assert!((proxy.metric("ringway_keyspace_away_ratio", &[]).await - share).abs() < 1e-9);
     send(&proxy, 0..30).await;
     assert!(proxy.metric(AFFINITY, &["reason=\"owner_down\""]).await > 0.0);
+}
+
+const TRUSTED: &str = "[client]\ntrusted_proxies = [\"127.0.0.1\"]\n";
+const ASKS: &str = "Ringway-Explain: 1\r\n";
+
+/// A backend that closes each connection when a request has come.
+async fn closing(name: &str) -> Origin {
+    Origin::with(name, |mut peer| async move {
+        peer.request().await;
+    })
+    .await
+}
+
+/// One that claims to know where the request went.
+async fn lying(name: &str) -> Origin {
+    let reply = format!(
+        "HTTP/1.1 200 OK\r\nx-backend: {name}\r\nRingway-Owner: me\r\nringway-repeated: 99\r\ncontent-length: 2\r\n\r\nok"
+    );
+    Origin::answering(name, reply.as_bytes()).await
+}
+
+/// A key that this backend owns, as a header.
+fn key_of(proxy: &Proxy, owner: &str) -> String {
+    let ring = proxy.view().pools[0].ring.clone();
+    let owns = |key: &String| ring.owner(Place::of(key.as_bytes())) == ring.index_of(owner);
+    format!("x-key: {}\r\n", (0..).map(|i| format!("secret-{i}")).find(owns).unwrap())
+}
+
+/// All that an answer says under our names, by the name's end.
+fn told(answer: &Answer) -> Vec<(String, String)> {
+    let fields = answer.head.lines().filter_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        let name = name.to_ascii_lowercase();
+        Some((name.strip_prefix("ringway-")?.to_owned(), value.to_owned()))
+    });
+    let mut fields: Vec<_> = fields.collect();
+    fields.sort();
+    fields
+}
+
+fn fields(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn answers_tell_those_who_may_know_where_their_requests_went() {
+    let (broken, good) = (closing("broken").await, lying("good").await);
+    let lies = fields(&[("owner", "me"), ("repeated", "99")]);
+    let repeated = fields(&[
+        ("attempts", "2"),
+        ("backend", "good"),
+        ("key-source", "header:x-key"),
+        ("owner", "broken"),
+        ("reason", "repeat"),
+        ("repeated", "broken"),
+    ]);
+    let at_owner = fields(&[
+        ("attempts", "1"),
+        ("backend", "good"),
+        ("key-source", "header:x-key"),
+        ("owner", "good"),
+        ("reason", "owner"),
+    ]);
+    for (explain, rest, asks, is_told) in [
+        ("off", TRUSTED, ASKS, false),
+        ("trusted", TRUSTED, ASKS, true),
+        ("trusted", TRUSTED, "", false),
+        ("trusted", "", ASKS, false),
+        ("always", "", "", true),
+    ] {
+        let pool = format!("explain = \"{explain}\"\n");
+        let proxy = Proxy::start(&configuration(&[&broken, &good], &pool, rest)).await;
+        for (owner, wanted) in [("broken", &repeated), ("good", &at_owner)] {
+            let answer = get(proxy.address, "/", &format!("{}{asks}", key_of(&proxy, owner))).await;
+            assert_eq!(answer.backend(), "good");
+            assert_eq!(&told(&answer), if is_told { wanted } else { &lies }, "{explain} {rest} {asks}");
+            assert!(!answer.head.contains("secret-"), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn refusals_tell_why_nobody_had_the_request() {
+    let (one, two) = (closing("one").await, closing("two").await);
+    let proxy = Proxy::before(
+        &[&one, &two],
+        "explain = \"always\"\non_missing_key = \"refuse\"\nkey = [\"header:x-key\"]\n",
+    )
+    .await;
+    let answer = get(proxy.address, "/", &key_of(&proxy, "one")).await;
+    assert_eq!(answer.status, 502);
+    let wanted = [
+        ("attempts", "2"),
+        ("backend", "two"),
+        ("key-source", "header:x-key"),
+        ("owner", "one"),
+        ("reason", "backend_broken"),
+        ("repeated", "broken"),
+    ];
+    assert_eq!(told(&answer), fields(&wanted));
+    let answer = get(proxy.address, "/", "").await;
+    assert_eq!((answer.status, told(&answer)), (400, fields(&[("attempts", "0"), ("reason", "no_key")])));
+}
+
+#[tokio::test]
+async fn requests_without_a_key_are_told_what_took_its_place() {
+    let one = Origin::named("one").await;
+    for (missing, wanted) in [
+        (
+            "client-address",
+            vec![
+                ("attempts", "1"),
+                ("backend", "one"),
+                ("key-source", "client-address (no key)"),
+                ("owner", "one"),
+                ("reason", "owner"),
+            ],
+        ),
+        ("spread", vec![("attempts", "1"), ("backend", "one"), ("reason", "no_key")]),
+    ] {
+        let pool =
+            format!("explain = \"always\"\non_missing_key = \"{missing}\"\nkey = [\"header:x-key\"]\n");
+        let proxy = Proxy::before(&[&one], &pool).await;
+        assert_eq!(told(&get(proxy.address, "/", "").await), fields(&wanted), "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn http_2_clients_are_told_the_same() {
+    let good = lying("good").await;
+    let text = configuration(&[&good], "explain = \"trusted\"\n", TRUSTED).replace(
+        "address = \"127.0.0.1:0\"\n\n[server]",
+        "address = \"127.0.0.1:0\"\nhttp2 = \"prior-knowledge\"\n\n[server]",
+    );
+    let proxy = Proxy::start(&text).await;
+    let mut client = h2::connect(proxy.address).await;
+    let mut request = h2::get("/");
+    request.headers_mut().insert("ringway-explain", "1".parse().unwrap());
+    let answer = h2::ask(&mut client, request).await.unwrap();
+    let names = ["owner", "backend", "reason", "key-source", "attempts", "repeated"];
+    let told = names.map(|name| answer.field(&format!("ringway-{name}")).to_owned());
+    assert_eq!(told, ["good", "good", "owner", "path", "1", ""]);
+    let answer = h2::ask(&mut client, h2::get("/")).await.unwrap();
+    assert_eq!(answer.field("ringway-owner"), "me");
 }

@@ -319,32 +319,6 @@ async fn the_pause_ends_with_the_time_for_the_whole_exchange() {
 }
 
 #[tokio::test]
-async fn trusted_clients_alone_are_told_of_attempts() {
-    let good = b"HTTP/1.1 200 OK\r\nx-backend: good\r\nx-ringway-attempts: 99\r\ncontent-length: 2\r\n\r\nok";
-    let (broken, good) = (closing("broken").await, Origin::answering("good", good).await);
-    let trusted = "[client]\ntrusted_proxies = [\"127.0.0.1\"]\n";
-    for (pool, rest, told) in [
-        ("repeats.tell = true\n", trusted, Some("2")),
-        ("repeats.tell = true\n", "", Some("99")),
-        ("", trusted, Some("99")),
-    ] {
-        let (proxy, key) = first_owns(&[&broken, &good], pool, rest).await;
-        let answer = get(proxy.address, "/", &key).await;
-        assert_eq!(answer.backend(), "good");
-        assert_eq!(answer.header("x-ringway-attempts"), told);
-        assert_eq!(answer.head.matches("x-ringway-attempts").count(), 1);
-        let repeated = answer.header("x-ringway-repeated");
-        assert_eq!(repeated, (told == Some("2")).then_some("broken"));
-    }
-    // Of those that came to nothing, too.
-    let rest = trusted;
-    let (proxy, key) = first_owns(&[&broken, &closing("too").await], "repeats.tell = true\n", rest).await;
-    let answer = get(proxy.address, "/", &key).await;
-    assert_eq!((answer.status, answer.header("x-ringway-attempts")), (502, Some("2")));
-    assert_eq!(answer.header("x-ringway-repeated"), Some("broken"));
-}
-
-#[tokio::test]
 async fn the_access_log_says_what_became_of_the_attempts_before_the_last() {
     let directory = Directory::new();
     let file = directory.path().join("access.log");
@@ -440,15 +414,17 @@ async fn the_first_backend_can_still_be_the_first_to_answer() {
         "[access_log]\nformat = \"json\"\nfile = \"{}\"\n[client]\ntrusted_proxies = [\"127.0.0.1\"]\n",
         file.display()
     );
-    let pool = "repeats.hedge_after = \"10ms\"\nrepeats.tell = true\n";
+    let pool = "repeats.hedge_after = \"10ms\"\nexplain = \"always\"\n";
     let (proxy, key) = first_owns(&[&one, &two], pool, &rest).await;
     let mut client = Client::connect(proxy.address).await;
     client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{key}\r\n")).await;
     eventually("both are asked", || two.seen().len() == 1).await;
     tell.send(true).unwrap();
     let answer = client.answer().await;
-    assert_eq!((answer.backend(), answer.header("x-ringway-attempts")), ("one", Some("2")));
-    assert_eq!(answer.header("x-ringway-repeated"), Some("hedged"));
+    assert_eq!((answer.backend(), answer.header("ringway-attempts")), ("one", Some("2")));
+    assert_eq!(answer.header("ringway-repeated"), Some("hedged"));
+    let told = ["ringway-backend", "ringway-reason"].map(|name| answer.header(name));
+    assert_eq!(told, [Some("one"), Some("owner")], "the first one answered, beside the second");
     // The connections of the one that answered go on.
     assert_eq!(client.get("/", &key).await.backend(), "one");
     assert_eq!(one.connections(), 1);

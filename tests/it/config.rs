@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use ringway::config::{self, Code, KeyDefault, Loaded};
+use ringway::{
+    config::{self, Code, KeyDefault, Loaded},
+    proxy::trail::Explain,
+};
 
 const MINIMAL: &str = "config/minimal.toml";
 const EXAMPLE: &str = "config/ringway.toml";
@@ -307,7 +310,8 @@ fn what_is_written_is_what_is_meant() {
     assert_eq!(pool.forward.response_head_timeout, Duration::from_secs(90));
     assert_eq!(pool.forward.total_timeout, Some(Duration::from_secs(86_400)));
     let repeats = &pool.forward.repeats;
-    assert_eq!((repeats.budget, repeats.min_per_second, repeats.tell), (0.1, 3, true));
+    assert_eq!((repeats.budget, repeats.min_per_second), (0.1, 3));
+    assert_eq!(pool.forward.explain, Explain::Trusted);
     assert_eq!(repeats.per_try, Some(Duration::from_millis(1500)));
     assert_eq!(repeats.hedge_after, Some(Duration::from_secs(1)));
     assert_eq!(repeats.backoff, Some(Duration::from_millis(10)));

@@ -20,6 +20,7 @@ use crate::{
     proxy::{
         key::{KeyPolicy, OnMissingKey, Source},
         policy::{ForwardPolicy, HostHeader, OnDrain},
+        trail::Explain,
     },
     ring::Weight,
     tls::{BackendTlsPolicy, MinVersion},
@@ -42,6 +43,7 @@ pub(in crate::config) struct Pool {
     pub(in crate::config) attempts: Located<usize>,
     pub(in crate::config) response_head: Located<Duration>,
     pub(in crate::config) repeats: Repeats,
+    pub(in crate::config) explain: Located<Explain>,
     pub(in crate::config) connections: Connections,
     pub(in crate::config) health: Health,
     pub(in crate::config) protocol: Located<Protocol>,
@@ -168,6 +170,10 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
                connection; \"auto\" for whichever of the two a backend takes in the handshake of TLS.";
     let kind = Choice(&[Protocol::Http1, Protocol::H2, Protocol::H2c, Protocol::Auto]);
     let protocol = section.key("protocol", kind, Protocol::Http1, doc);
+    let doc = "Whom answers tell their key's owner, the backend, the reason and the attempts, in headers (Ringway-Owner and others): nobody, trusted \
+               clients that ask with the header Ringway-Explain, or everybody.";
+    let kind = Choice(&[Explain::Off, Explain::Trusted, Explain::Always]);
+    let explain = section.key("explain", kind, Explain::Off, doc);
     let doc = "How often host names of backends are resolved again.";
     let kind = Time::above_zero("names would be resolved without a pause");
     let resolve_interval = section.key("resolve_interval", kind, Duration::from_secs(30), doc).value;
@@ -226,6 +232,7 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
             queue_timeout: load.queue_timeout,
             failures: passive.failures.clone(),
             adaptive: load.policy.adaptive,
+            explain: explain.value,
             warmth_header: moving.ramp_header.value.as_deref().map(str::to_ascii_lowercase),
         },
         moving,
@@ -234,6 +241,7 @@ pub(super) fn read(section: &mut Section<'_>, name: Located<String>) -> Pool {
         attempts,
         response_head,
         repeats,
+        explain,
         connections,
         health,
         protocol,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::{
     config::{
         kind::{
-            Flag, Integer, Share,
+            Integer, Share,
             list::{List, Status},
             measure::Time,
         },
@@ -42,8 +42,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Repeats {
     let doc = "How long the answer to an idempotent request without a body may take to begin before another backend gets the request too, \
                and the first answer counts. 0: none does.";
     let hedge_after = section.key("hedge_after", Time::any(), Duration::ZERO, doc);
-    let doc = "Answers tell trusted clients how many attempts there were, and what became of those before the last.";
-    let tell = section.key("tell", Flag, false, doc).value;
     let policy = RepeatPolicy {
         budget,
         min_per_second,
@@ -51,7 +49,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Repeats {
         status: status.value.clone(),
         backoff: Some(backoff).filter(|backoff| !backoff.is_zero()),
         hedge_after: Some(hedge_after.value).filter(|after| !after.is_zero()),
-        tell,
     };
     Repeats { policy, per_try, hedge_after, status }
 }
