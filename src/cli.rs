@@ -2,6 +2,7 @@
 //!
 //! Owns arguments and exit codes. Each subcommand has its own file.
 
+mod agree;
 mod check;
 mod config;
 mod demo;
@@ -95,6 +96,8 @@ enum Command {
     Healthcheck(healthcheck::Arguments),
     /// Have a new process take over from a running proxy: a new binary, without losing a connection
     Upgrade(door::Door),
+    /// Ask several proxies whether they place keys alike and see the same backends up
+    Agree(agree::Arguments),
     /// Print a completion script for a shell
     Completions(generate::Completions),
     /// Write man pages into a directory
@@ -135,6 +138,7 @@ pub fn run() -> ExitCode {
         Command::Restore(backend) => operate::restore(&backend),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
         Command::Upgrade(door) => operate::upgrade(&door),
+        Command::Agree(arguments) => agree::run(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments),
         Command::Man(arguments) => generate::man(&arguments),
     };

@@ -116,6 +116,9 @@ pub const PROBES_IN_FLIGHT: usize = 256;
 /// Bytes of a probe's answer that are looked at for `body_contains`.
 pub const PROBE_BODY_BYTES: usize = 64 * 1024;
 
+/// Proxies that are asked at one time whether they agree.
+pub const AGREE_PROXIES: usize = 256;
+
 /// Connections to the admin listener at one time: a quarter for those that stay and watch, the rest for scrapes, probes, and pages
 /// that are being opened.
 pub const ADMIN_CONNECTIONS: usize = 256;

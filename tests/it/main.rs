@@ -8,6 +8,7 @@ mod access_log;
 mod admin;
 mod affinity;
 mod again;
+mod agree;
 mod answers;
 mod bad_answers;
 mod bad_input;
