@@ -394,6 +394,7 @@ fn sources(
     let (pictures, lost, loaded) =
         (reloader.pictures.clone(), reloader.pictures.clone(), reloader.in_force.clone());
     let (counts, handover) = (reloader.counts.clone(), reloader.handover.clone());
+    let behind = counts.clone();
     Sources {
         view: Box::new(move || pictures.load().view.clone()),
         workers,
@@ -401,6 +402,7 @@ fn sources(
         access_dropped: Box::new(move || lost.load().plan.access_log.as_ref().map_or(0, AccessLog::dropped)),
         config_loads: Box::new(move || (1 + counts.done.load(Relaxed), counts.refused.load(Relaxed))),
         config_loaded: Box::new(move || loaded.load().loaded),
+        config_behind: Box::new(move || behind.is_behind.load(Relaxed)),
         takeovers: Box::new(move || handover.counts()),
         ready: Box::new(is_ready),
     }

@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::SystemTime,
 };
@@ -95,6 +95,8 @@ pub struct ReloadCounts {
     pub done: AtomicU64,
     /// Refused.
     pub refused: AtomicU64,
+    /// The last one was refused: what runs is not what the file says.
+    pub is_behind: AtomicBool,
 }
 
 /// The access log in force, and the writers that are not done yet.
@@ -139,6 +141,7 @@ impl Reloader {
         service::reloading();
         let done = self.try_reload().await;
         service::ready("serving");
+        self.counts.is_behind.store(done.is_err(), Relaxed);
         match &done {
             Ok(report) => {
                 self.counts.done.fetch_add(1, Relaxed);

@@ -125,6 +125,8 @@ families! {
         "Revision of the view that requests read.";
     CONFIG_LOADS = "ringway_config_loads_total", Counter, ["result"],
         "Configurations read, by the result.";
+    CONFIG_SUCCESSFUL = "ringway_config_last_load_successful", Gauge, [],
+        "1 if the configuration that was read last is in force, 0 if it was refused and the one before stays.";
     CONFIG_LOADED = "ringway_config_last_load_success_timestamp_seconds", Gauge, [],
         "When the configuration in force was read.";
     TAKEOVERS = "ringway_takeovers_total", Counter, ["result"],

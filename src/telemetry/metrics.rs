@@ -38,6 +38,8 @@ pub struct Sources {
     pub access_dropped: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Configurations that were taken in, and those that were refused.
     pub config_loads: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
+    /// Whether the last one was refused.
+    pub config_behind: Box<dyn Fn() -> bool + Send + Sync>,
     /// When the configuration in force was read.
     pub config_loaded: Box<dyn Fn() -> SystemTime + Send + Sync>,
     /// Takeovers: this process has taken over from another one, and others were to from this one and have not.

@@ -210,6 +210,8 @@ pub(super) const ALL: &[Reading] = &[
         lines.count(&["success"], done);
         lines.count(&["failure"], refused);
     }),
+    Reading::of(names::CONFIG_SUCCESSFUL)
+        .process(|sources, _, lines| lines.count(&[], u64::from(!(sources.config_behind)()))),
     Reading::of(names::CONFIG_LOADED).process(|sources, _, lines| {
         let loaded = (sources.config_loaded)().duration_since(UNIX_EPOCH).unwrap_or_default();
         lines.number(&[], loaded.as_secs_f64());

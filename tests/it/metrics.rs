@@ -108,3 +108,40 @@ fn the_readme_has_every_metric_with_its_type_labels_and_meaning() {
     }
     assert_eq!(told, table.trim(), "the table between the markers must be:\n{table}");
 }
+
+/// Every word of a text that names a metric of ours, but for what rules record under names of their own (`level:ringway_…`).
+fn named(text: &str) -> impl Iterator<Item = &str> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let words = text.split(move |c| !is_word(c));
+    words.filter(|word| word.starts_with("ringway_") && !word.contains(':'))
+}
+
+#[test]
+fn rules_and_dashboard_name_no_metric_that_is_not_there() {
+    let files = [
+        ("rules", include_str!("../../config/prometheus/ringway.rules.yml")),
+        ("their tests", include_str!("../../config/prometheus/ringway.test.yml")),
+        ("dashboard", include_str!("../../config/grafana/ringway.json")),
+    ];
+    for (file, text) in files {
+        for word in named(text) {
+            let part_of = |family: &str| {
+                let rest = word.strip_prefix(family);
+                rest.is_some_and(|rest| ["_bucket", "_sum", "_count"].contains(&rest))
+            };
+            let is_there = ALL.iter().any(|family| match family.kind {
+                Kind::Histogram => part_of(family.name),
+                Kind::Counter | Kind::Gauge => word == family.name,
+            });
+            assert!(is_there, "the {file} name {word}, which is no metric");
+        }
+    }
+}
+
+#[test]
+fn every_metric_has_a_place_on_the_dashboard() {
+    let dashboard = include_str!("../../config/grafana/ringway.json");
+    for family in ALL {
+        assert!(dashboard.contains(family.name), "{} is not on the dashboard", family.name);
+    }
+}

@@ -85,6 +85,7 @@ async fn backends_come_and_go_with_a_reload_and_open_connections_stay() {
     assert_eq!(client.answer().await.text(), "two");
     assert_eq!(one.connections(), 1, "it was reached over one connection, which was used again");
     assert_eq!(scene.proxy.metric("ringway_config_loads_total", &["success"]).await, 3.0);
+    assert_eq!(scene.proxy.metric("ringway_config_last_load_successful", &[]).await, 1.0);
 }
 
 #[tokio::test]
@@ -105,6 +106,7 @@ async fn a_wrong_configuration_changes_nothing_and_is_told_with_its_place() {
     assert_eq!(scene.proxy.view().revision, before);
     assert_eq!(get(scene.proxy.address, "/", "").await.status, 200);
     assert_eq!(scene.proxy.metric("ringway_config_loads_total", &["failure"]).await, 2.0);
+    assert_eq!(scene.proxy.metric("ringway_config_last_load_successful", &[]).await, 0.0);
 }
 
 #[tokio::test]
