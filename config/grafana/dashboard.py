@@ -162,6 +162,8 @@ ROWS = [
         panel("Ready", "1: ready for traffic.", "short", (f"ringway_ready{{{PROCESS}}}", "{{instance}}"), kind="state-timeline"),
         panel("Configuration", "Refused configurations and certificates, takeovers, access lines lost.", "short",
               (f"1 - ringway_config_last_load_successful{{{PROCESS}}}", "{{instance}}: configuration refused"),
+              (f"sum by (instance, result) (increase(ringway_config_loads_total{{{PROCESS}}}[$__rate_interval])) > 0",
+               "{{instance}}: configuration read, {{result}}"),
               (f'sum by (instance) (increase(ringway_tls_reloads_total{{{PROCESS},result="refused"}}[$__rate_interval])) > 0',
                "{{instance}}: certificates refused"),
               (f"sum by (instance, result) (increase(ringway_takeovers_total{{{PROCESS}}}[$__rate_interval])) > 0",
