@@ -33,8 +33,9 @@ def panel(title, says, unit, *queries, kind="timeseries", width=8, height=8, **m
     return {"title": title, "says": says, "unit": unit, "queries": queries, "kind": kind, "width": width, "height": height, **more}
 
 
-def stat(title, says, unit, query, steps=(), **more):
+def stat(title, says, unit, query, *worse, **more):
     """A panel of one figure, with the values from which on it is yellow and red."""
+    steps = [(None, "green"), *zip(worse, ("yellow", "red"))]
     return panel(title, says, unit, (query, ""), kind="stat", width=4, height=4, steps=steps, **more)
 
 
@@ -43,6 +44,10 @@ def percentiles(metric):
     return [(quantile(q, metric), f"p{round(100 * q)}") for q in (0.5, 0.9, 0.99)]
 
 
+DAY = 86400
+# Of something that should be 1, and of a time that should be long.
+WHOLE = [(None, "red"), (0.001, "yellow"), (1, "green")]
+LONG = [(None, "red"), (3 * DAY, "yellow"), (14 * DAY, "green")]
 REQUESTS, AFFINITY = "ringway_requests_total", "ringway_affinity_requests_total"
 UNPLANNED = 'reason!~"owner|owner_drained|ramp|no_key"'
 
@@ -51,16 +56,16 @@ ROWS = [
         stat("Requests", "Requests a second that ended.", "reqps", f"sum(rate({REQUESTS}{{{POOL}}}[$__rate_interval]))"),
         stat("Errors", "The part of them that ended with 5xx or broke off.", "percentunit",
              f'sum(rate({REQUESTS}{{{POOL},class=~"5xx|truncated"}}[$__rate_interval]))'
-             f" / sum(rate({REQUESTS}{{{POOL}}}[$__rate_interval]))", (0.01, 0.05)),
+             f" / sum(rate({REQUESTS}{{{POOL}}}[$__rate_interval]))", 0.01, 0.05),
         stat("p99", "Ninety-nine of a hundred requests took no longer, to the last byte.", "s",
              quantile(0.99, "ringway_request_duration_seconds")),
         stat("Away from the owner", "The part of requests that nobody planned to be elsewhere: not by an order, not in a ramp.", "percentunit",
              f"sum(rate({AFFINITY}{{{POOL},{UNPLANNED}}}[$__rate_interval])) / sum(rate({AFFINITY}{{{POOL}}}[$__rate_interval]))",
-             (0.05, 0.2)),
+             0.05, 0.2),
         stat("Backends away", "Backends that take no requests, and are not drained; the most that one proxy sees.", "short",
-             f"max(sum by (instance) (1 - ringway_backend_serving{{{POOL}}} - ringway_backend_drained{{{POOL}}}))", (1, 3)),
+             f"max(sum by (instance) (1 - ringway_backend_serving{{{POOL}}} - ringway_backend_drained{{{POOL}}}))", 1, 3),
         stat("Rings", "Different rings of one pool among proxies. More than 1: they disagree. Choose one job.", "short",
-             f'max(count by (pool) (count_values by (pool) ("fingerprint", ringway_ring_fingerprint{{{POOL}}})))', (2, 2)),
+             f'max(count by (pool) (count_values by (pool) ("fingerprint", ringway_ring_fingerprint{{{POOL}}})))', 2, 2),
     ]),
     ("Traffic", [
         panel("Requests by class", "How requests ended for their clients.", "reqps",
@@ -111,7 +116,7 @@ ROWS = [
     ]),
     ("Backends", [
         panel("Who serves", "1: every chosen proxy has it serve. Between: they do not see the same. 0: it is away.", "short",
-              (f"avg by (pool, backend) (ringway_backend_serving{{{BACKEND}}})", "{{pool}}/{{backend}}"), kind="state-timeline", width=12),
+              (f"avg by (pool, backend) (ringway_backend_serving{{{BACKEND}}})", "{{pool}}/{{backend}}"), kind="state-timeline", steps=WHOLE, width=12),
         panel("Why not", "Drained, or ejected by what requests say.", "short",
               (f"max by (pool, backend) (ringway_backend_drained{{{BACKEND}}}) > 0", "{{pool}}/{{backend}} drained"),
               (f"max by (pool, backend) (ringway_backend_ejected{{{BACKEND}}}) > 0", "{{pool}}/{{backend}} ejected"), width=12),
@@ -159,7 +164,7 @@ ROWS = [
         panel("Memory", "Resident.", "bytes", (f"process_resident_memory_bytes{{{PROCESS}}}", "{{instance}}")),
         panel("Descriptors", "The part in use of those that are allowed.", "percentunit",
               (f"process_open_fds{{{PROCESS}}} / process_max_fds{{{PROCESS}}}", "{{instance}}")),
-        panel("Ready", "1: ready for traffic.", "short", (f"ringway_ready{{{PROCESS}}}", "{{instance}}"), kind="state-timeline"),
+        panel("Ready", "1: ready for traffic.", "short", (f"ringway_ready{{{PROCESS}}}", "{{instance}}"), kind="state-timeline", steps=WHOLE),
         panel("Configuration", "Refused configurations and certificates, takeovers, access lines lost.", "short",
               (f"1 - ringway_config_last_load_successful{{{PROCESS}}}", "{{instance}}: configuration refused"),
               (f"sum by (instance, result) (increase(ringway_config_loads_total{{{PROCESS}}}[$__rate_interval])) > 0",
@@ -172,7 +177,7 @@ ROWS = [
                "{{instance}}: lines lost a second")),
         panel("Certificates", "Time until each ends.", "s",
               (f"min by (certificate) (ringway_tls_certificate_expiry_timestamp_seconds{{{PROCESS}}}) - time()", "{{certificate}}"),
-              kind="bargauge"),
+              kind="bargauge", steps=LONG),
         panel("Processes", "Version, time since the start, configuration and view.", "short",
               (f"ringway_build_info{{{PROCESS}}}", "{{instance}}: {{version}}"),
               (f"time() - process_start_time_seconds{{{PROCESS}}}", "{{instance}}: seconds since the start"),
@@ -195,8 +200,7 @@ VARIABLES = [
 def drawn(number, spec, at):
     """A panel as Grafana has it."""
     is_graph = spec["kind"] == "timeseries"
-    steps = [{"color": "green", "value": None}]
-    steps += [{"color": colour, "value": value} for colour, value in zip(("yellow", "red"), spec.get("steps", ()))]
+    steps = [{"color": colour, "value": value} for value, colour in spec.get("steps", [(None, "green")])]
     custom = {}
     if is_graph:
         custom = {"fillOpacity": 30 if spec.get("stack") else 8, "showPoints": "never",
@@ -215,7 +219,7 @@ def drawn(number, spec, at):
     return {
         "id": number, "type": spec["kind"], "title": spec["title"], "description": spec["says"], "datasource": SOURCE,
         "gridPos": at, "targets": targets, "options": options,
-        "fieldConfig": {"defaults": {"unit": spec["unit"], "min": None, "custom": custom,
+        "fieldConfig": {"defaults": {"unit": spec["unit"], "custom": custom, "color": {"mode": "thresholds" if "steps" in spec else "palette-classic"},
                                      "thresholds": {"mode": "absolute", "steps": steps}}, "overrides": []},
     }
 
