@@ -9,6 +9,9 @@ async fn pools_are_told_with_shares_standing_and_fingerprints() {
     for i in 0..10 {
         get(proxy.address, &format!("/{i}"), "").await;
     }
+    // An answer is at its client before its request is counted.
+    proxy.counts("ringway_requests_total", &["pool=\"p\""], 10.0).await;
+    proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
     let told = proxy.api("/api/pools").await;
     let pool = &told["pools"][0];
     assert_eq!(
