@@ -90,7 +90,7 @@ pub(super) fn compare(told: &[(&str, &Told)]) -> Vec<Difference> {
     let proxies: Vec<&str> = told.iter().map(|(proxy, _)| *proxy).collect();
     for (name, pool) in &pools {
         let mut about = About { pool: name, found: Vec::new() };
-        about.presence(None, &proxies, pool.iter().map(|(proxy, _)| *proxy));
+        about.presence((None, Layer::Ring), &proxies, pool.iter().map(|(proxy, _)| *proxy));
         about.pool(pool);
         found.extend(about.found);
     }
@@ -131,7 +131,7 @@ impl About<'_> {
     /// Whether some have it and some have not.
     fn presence<'p>(
         &mut self,
-        backend: Option<&str>,
+        (backend, layer): (Option<&str>, Layer),
         all: &[&'p str],
         having: impl Iterator<Item = &'p str>,
     ) -> bool {
@@ -140,7 +140,7 @@ impl About<'_> {
             let word = if having.contains(proxy) { "present" } else { "absent" };
             (*proxy, word.to_owned())
         });
-        self.values(backend, ("presence", Layer::Ring), said)
+        self.values(backend, ("presence", layer), said)
     }
 
     fn pool(&mut self, pools: &[(&str, &Pool)]) {
@@ -154,8 +154,14 @@ impl About<'_> {
             }
         }
         let proxies: Vec<&str> = pools.iter().map(|(proxy, _)| *proxy).collect();
+        let mut differ_in_name = false;
         for (name, backend) in backends {
-            self.presence(Some(name), &proxies, backend.iter().map(|(proxy, _)| *proxy));
+            // Who has no weight has no key: whether it is there moves none, though the figure covers its name.
+            let has_keys = backend.iter().any(|(_, backend)| backend.weight != "0");
+            let layer = if has_keys { Layer::Ring } else { Layer::Note };
+            let differs =
+                self.presence((Some(name), layer), &proxies, backend.iter().map(|(proxy, _)| *proxy));
+            differ_in_name |= differs && !has_keys;
             self.backend(name, &backend);
         }
         let ramps = pools.iter().map(|(proxy, pool)| (*proxy, progress(pool.ramp)));
@@ -163,7 +169,8 @@ impl About<'_> {
         // What the figures say counts, also if nothing above explains it.
         let explained = self.found[before..].iter().map(|difference| difference.layer).max();
         let rings = pools.iter().map(|(proxy, pool)| (*proxy, pool.fingerprint.clone()));
-        if explained < Some(Layer::Ring) && self.values(None, ("fingerprint", Layer::Ring), rings) {
+        let is_open = explained < Some(Layer::Ring) && !differ_in_name;
+        if is_open && self.values(None, ("fingerprint", Layer::Ring), rings) {
             return;
         }
         let serving = pools.iter().map(|(proxy, pool)| (*proxy, pool.serving_fingerprint.clone()));
@@ -305,6 +312,15 @@ mod tests {
             told(&[backend("a"), b])
         };
         assert_eq!(differ(&of("down"), &of("ejected")), ["Note standing b ejected (probe passed)"]);
+    }
+
+    #[test]
+    fn one_without_a_weight_moves_no_key_by_being_there() {
+        let mut b = backend("b");
+        (b.weight, b.standing) = ("0".into(), DRAINED.into());
+        let mut gone = told(&[backend("a")]);
+        gone.pools[0].fingerprint = "of fewer names".into();
+        assert_eq!(differ(&told(&[backend("a"), b]), &gone), ["Note presence b absent"]);
     }
 
     #[test]
