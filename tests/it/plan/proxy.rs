@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use ringway::fleet::{MemberView, Standing};
 use serde_json::Value;
 
 use super::super::support::{
-    Client, Origin, Proxy,
+    Client, Origin, Proxy, eventually,
     process::{Directory, ringway},
     proxy::configuration,
 };
@@ -88,6 +89,10 @@ impl Running {
         let (status, report) = self.post("/api/reload", TOKEN, "").await;
         assert_eq!(status, 200, "{report}");
         let after = self.owners().await;
+        // Who is new serves once it has passed a probe.
+        let is_unproven = |member: &MemberView| member.standing == Standing::Unproven;
+        eventually("all have been probed", || !self.proxy.view().pools[0].members.iter().any(is_unproven))
+            .await;
         self.served_as(&after).await;
         let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         let traffic = &planned["traffic"];
