@@ -22,8 +22,16 @@ impl fmt::Display for CacheSize {
         match self {
             CacheSize::Objects(objects) => write!(f, "{objects}"),
             CacheSize::Bytes(bytes) => {
-                let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-                let unit = units.iter().find(|(_, size)| *bytes >= *size && bytes % size == 0);
+                let units: [(_, u64); 6] = [
+                    ("GiB", 1 << 30),
+                    ("MiB", 1 << 20),
+                    ("KiB", 1 << 10),
+                    ("GB", 1_000_000_000),
+                    ("MB", 1_000_000),
+                    ("kB", 1_000),
+                ];
+                let fits = |(_, size): &&(&str, u64)| *bytes >= *size && bytes % size == 0;
+                let unit = units.iter().filter(fits).max_by_key(|(_, size)| *size);
                 match unit {
                     Some((unit, size)) => write!(f, "{}{unit}", bytes / size),
                     None => write!(f, "{bytes}B"),
@@ -220,6 +228,21 @@ mod tests {
                 assert_eq!(cache.len(), list.len());
             }
         }
+    }
+
+    #[test]
+    fn a_size_is_told_in_the_unit_that_it_was_given_in() {
+        let sizes = [
+            (1 << 30, "1GiB"),
+            (1536 << 20, "1536MiB"),
+            (100_000_000, "100MB"),
+            (2_000_000_000, "2GB"),
+            (7, "7B"),
+        ];
+        for (bytes, text) in sizes {
+            assert_eq!(CacheSize::Bytes(bytes).to_string(), text);
+        }
+        assert_eq!(CacheSize::Objects(5000).to_string(), "5000");
     }
 
     #[test]
