@@ -143,6 +143,15 @@ impl Ring {
         self.circle.places().iter().zip(self.circle.members()).map(owner_of)
     }
 
+    /// The virtual nodes clockwise from the owner's node of a place, exactly one turn.
+    pub fn nodes_after(&self, place: Place) -> impl Iterator<Item = (Place, MemberIndex)> {
+        let first = self.circle.first_at(place).unwrap_or(0);
+        let (places_before, places) = self.circle.places().split_at(first);
+        let (members_before, members) = self.circle.members().split_at(first);
+        let nodes = places.iter().zip(members).chain(places_before.iter().zip(members_before));
+        nodes.map(|(&place, &member)| (place, MemberIndex(u32::from(member))))
+    }
+
     /// SHA-1 over replicas, names and weights. Two rings with one fingerprint place every key alike.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint

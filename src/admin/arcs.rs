@@ -72,9 +72,9 @@ impl Asked {
             match &*name {
                 "pool" => asked.pool = Some(value.into_owned()),
                 "resolution" => {
-                    let wanted = value.parse().ok().filter(|wanted| (1..=RESOLUTION_MOST).contains(wanted));
+                    let wanted = value.parse().ok().filter(|wanted| *wanted <= RESOLUTION_MOST);
                     asked.resolution =
-                        Some(wanted.ok_or(format!("resolution: a number from 1 to {RESOLUTION_MOST}"))?);
+                        Some(wanted.ok_or(format!("resolution: a number from 0 to {RESOLUTION_MOST}"))?);
                 }
                 "place" => {
                     let place = u64::from_str_radix(&value, 16).ok().filter(|_| value.len() == 16);
@@ -110,24 +110,19 @@ pub(super) fn draw(view: &View, asked: &Asked, now: Instant) -> Result<Drawn, St
         backends: ring.members().iter().map(|member| member.name.to_string()).collect(),
         shares: ring.shares().collect(),
         exact,
-        arcs: if exact { arcs(ring) } else { segments(ring, resolution) },
+        arcs: match resolution {
+            0 => Vec::new(),
+            _ if exact => arcs(ring),
+            _ => segments(ring, resolution),
+        },
         walk: asked.place.map(|place| walk(pool, place, now)),
     })
 }
 
 /// Every arc, those of one owner that lie side by side as one. They begin at place 0.
 fn arcs(ring: &Ring) -> Vec<Arc> {
-    let mut arcs: Vec<Arc> = Vec::with_capacity(ring.node_count() + 1);
-    let mut begin = 0.0;
-    let first = ring.nodes().next().map(|(_, member)| member);
-    for (place, member) in ring.nodes() {
-        add(&mut arcs, begin, member);
-        begin = (place.0 as f64 + 1.0) / CIRCLE;
-    }
-    // Past the last node, the first one owns.
-    if let Some(first) = first {
-        add(&mut arcs, begin, first);
-    }
+    let mut arcs = Vec::with_capacity(ring.node_count() + 1);
+    arcs_of(ring).for_each(|(begin, _, member)| add(&mut arcs, begin, member));
     arcs
 }
 
@@ -144,7 +139,7 @@ fn segments(ring: &Ring, resolution: usize) -> Vec<Arc> {
     let mut owed = vec![0.0; ring.members().len()];
     let width = 1.0 / resolution as f64;
     let mut arcs = Vec::new();
-    let mut exact = arcs_of(ring).into_iter().peekable();
+    let mut exact = arcs_of(ring).peekable();
     for segment in 0..resolution {
         let (begin, end) = (segment as f64 * width, (segment + 1) as f64 * width);
         // One that goes on beyond the end is looked at again.
@@ -166,33 +161,23 @@ fn segments(ring: &Ring, resolution: usize) -> Vec<Arc> {
 }
 
 /// Every arc as begin, end, owner.
-fn arcs_of(ring: &Ring) -> Vec<(f64, f64, MemberIndex)> {
+fn arcs_of(ring: &Ring) -> impl Iterator<Item = (f64, f64, MemberIndex)> {
     let mut begin = 0.0;
-    let mut arcs: Vec<_> = ring
-        .nodes()
-        .map(|(place, member)| {
-            let end = (place.0 as f64 + 1.0) / CIRCLE;
-            (std::mem::replace(&mut begin, end), end, member)
-        })
-        .collect();
-    if let Some((_, _, first)) = arcs.first().copied() {
-        arcs.push((begin, 1.0, first));
-    }
-    arcs
+    let last = ring.nodes().next().map(|(_, first)| (1.0, first));
+    let ends = ring.nodes().map(|(place, member)| ((place.0 as f64 + 1.0) / CIRCLE, member));
+    // Past the last node, the first one owns.
+    ends.chain(last).map(move |(end, member)| (std::mem::replace(&mut begin, end), end, member))
 }
 
 /// The virtual nodes after a place, up to the first of the fifth backend, or of the last where there are fewer.
 fn walk(pool: &PoolView, place: Place, now: Instant) -> Vec<Arc> {
     let ring = pool.ring_for(place, now);
-    let nodes: Vec<(Place, MemberIndex)> = ring.nodes().collect();
-    let first = nodes.partition_point(|(node, _)| *node < place);
-    let (before, after) = nodes.split_at(first);
     let owners = ring.arcs().iter().filter(|arc| **arc > 0).count().min(WALK_OWNERS);
     let mut met = Vec::new();
     let mut steps = Vec::new();
-    for (node, member) in after.iter().chain(before).take(WALK_NODES) {
-        if !met.contains(member) {
-            met.push(*member);
+    for (node, member) in ring.nodes_after(place).take(WALK_NODES) {
+        if !met.contains(&member) {
+            met.push(member);
         }
         steps.push(Arc(node.0.wrapping_sub(place.0) as f64 / CIRCLE, member.as_usize()));
         if met.len() == owners {
@@ -247,7 +232,7 @@ mod tests {
 
     #[test]
     fn queries_that_mean_nothing_are_refused() {
-        for wrong in ["resolution=0", "resolution=5000", "place=12", "place=zzzzzzzzzzzzzzzz", "pol=p"] {
+        for wrong in ["resolution=-1", "resolution=5000", "place=12", "place=zzzzzzzzzzzzzzzz", "pol=p"] {
             assert!(Asked::read(wrong).is_err(), "{wrong}");
         }
         let asked = Asked::read("pool=p&resolution=9&place=00000000000000ff").unwrap();

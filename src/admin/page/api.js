@@ -115,6 +115,7 @@ export class Watch {
       alive = setTimeout(() => stop.abort(), SILENCE);
     };
     heard();
+    let state = 'broken';
     try {
       const more = this.#id ? { 'Last-Event-ID': this.#id } : {};
       const answer = await fetch('api/events', { cache: 'no-store', headers: headers(more), signal: stop.signal });
@@ -123,22 +124,22 @@ export class Watch {
         this.#on.unauthorized();
         return;
       }
-      if (answer.status === 503) await this.#ask();
-      else if (answer.ok) await this.#read(answer.body, heard);
+      if (answer.status === 503) {
+        // All places to watch from are taken: the figures can be asked for all the same.
+        this.#on.sample(await get('api/live'));
+        state = 'asking';
+        this.#wait = RETRY;
+      } else if (answer.ok) {
+        await this.#read(answer.body, heard);
+      }
     } catch {
       // The end of a stream, however it came, is followed by another try.
     }
     clearTimeout(alive);
     if (this.#stop !== stop || document.hidden) return;
-    this.#on.state('broken');
+    this.#on.state(state);
     this.#timer = setTimeout(() => this.#run(), this.#wait * (0.75 + Math.random() / 2));
     this.#wait = Math.min(this.#wait * 1.5, RETRY_MOST);
-  }
-
-  /** All places to watch from are taken: the figures can be asked for all the same. */
-  async #ask() {
-    this.#on.sample(await get('api/live'));
-    this.#on.state('asking');
   }
 
   async #read(stream, heard) {

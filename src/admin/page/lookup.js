@@ -67,7 +67,7 @@ export class Lookup {
     const path = asked.path ?? query('api/lookup', [['pool', this.#on.pool()], ['key', asked.key]]);
     try {
       const answer = await get(path);
-      const ring = answer.place_hex ? await get(query('api/ring', [['pool', answer.pool], ['place', answer.place_hex]])) : null;
+      const ring = answer.place_hex ? await get(query('api/ring', [['pool', answer.pool], ['place', answer.place_hex], ['resolution', '0']])) : null;
       if (asked === this.#asked) this.#show(answer, ring);
     } catch (problem) {
       if (!(problem instanceof Refused)) throw problem;
