@@ -43,7 +43,7 @@
 //! | [`tls`] | certificates: read, checked, asked for, chosen by name, replaced while the proxy runs |
 //! | [`control`] | the task around the fleet; probes, look-ups, and the file with operators' orders |
 //! | [`tally`], [`telemetry`] | counting, and telling what was counted |
-//! | [`admin`] | the operator's listener |
+//! | [`admin`] | the operator's listener: metrics, questions, orders, and the live view with its page |
 //! | [`analysis`] | what is worked out from configurations and recorded traffic, away from any running proxy. Pure |
 //! | [`service`] | what passes between the process and systemd |
 //! | [`takeover`] | a new process in the place of this one, without a gap |

@@ -14,12 +14,10 @@ use super::support::{Client, Origin, PATIENCE, Proxy, get, process::Directory, p
 /// What the samples of the history add up to, by column.
 async fn seen(proxy: &Proxy, column: &str) -> f64 {
     let history = proxy.api("/api/live/history").await;
-    let times: Vec<f64> =
-        history["times"].as_array().unwrap().iter().map(|time| time.as_f64().unwrap()).collect();
     let Some(rates) = history["pools"]["p"][column].as_array() else { return 0.0 };
-    assert_eq!(times.len(), rates.len());
-    // Each sample covers about a second; the history does not say exactly how long.
-    rates.iter().map(|rate| rate.as_f64().unwrap()).sum()
+    let seconds = history["seconds"].as_array().unwrap();
+    assert_eq!(seconds.len(), rates.len());
+    rates.iter().zip(seconds).map(|(rate, seconds)| rate.as_f64().unwrap() * seconds.as_f64().unwrap()).sum()
 }
 
 /// Asks until it is so.
@@ -39,11 +37,15 @@ fn pool(sample: &Value) -> &Value {
 async fn samples_count_what_the_metrics_count() {
     let (one, two) = (Origin::named("one").await, Origin::named("two").await);
     let proxy = Proxy::before(&[&one, &two], "").await;
+    until("the history has begun", async || {
+        !proxy.api("/api/live/history").await["times"].as_array().unwrap().is_empty()
+    })
+    .await;
     for i in 0..60 {
         assert_eq!(get(proxy.address, &format!("/{i}"), "").await.status, 200);
     }
     until("the samples have seen 60 requests", async || {
-        (seen(&proxy, "requests_per_second").await - 60.0).abs() < 6.0
+        (seen(&proxy, "requests_per_second").await - 60.0).abs() < 0.1
     })
     .await;
     proxy.counts("ringway_requests_total", &["pool=\"p\""], 60.0).await;

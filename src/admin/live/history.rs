@@ -62,6 +62,8 @@ fn push<T>(column: &mut VecDeque<T>, value: T) {
 pub(super) struct History {
     /// When each sample was taken, in milliseconds since 1970.
     times: VecDeque<u64>,
+    /// How long a time it covers: about a second, and more where the machine was busy.
+    seconds: VecDeque<f32>,
     totals: Columns,
     pools: HashMap<Arc<str>, Columns>,
 }
@@ -69,6 +71,7 @@ pub(super) struct History {
 #[derive(Serialize)]
 struct Shown<'a> {
     times: &'a VecDeque<u64>,
+    seconds: &'a VecDeque<f32>,
     totals: &'a Columns,
     pools: HashMap<&'a str, &'a Columns>,
 }
@@ -76,13 +79,15 @@ struct Shown<'a> {
 impl History {
     /// None yet.
     pub(super) fn new() -> History {
-        History { times: VecDeque::new(), totals: Columns::default(), pools: HashMap::new() }
+        let (times, seconds) = (VecDeque::new(), VecDeque::new());
+        History { times, seconds, totals: Columns::default(), pools: HashMap::new() }
     }
 
     /// Takes in a sample.
     pub(super) fn add(&mut self, sample: &Sample) {
         let before = self.times.len().min(LIVE_HISTORY - 1);
         push(&mut self.times, sample.millis());
+        push(&mut self.seconds, sample.seconds as f32);
         let totals = &sample.totals;
         self.totals.add([
             totals.requests,
@@ -113,7 +118,7 @@ impl History {
     /// As JSON.
     pub(super) fn json(&self) -> Bytes {
         let pools = self.pools.iter().map(|(name, columns)| (&**name, columns)).collect();
-        let shown = Shown { times: &self.times, totals: &self.totals, pools };
+        let shown = Shown { times: &self.times, seconds: &self.seconds, totals: &self.totals, pools };
         serde_json::to_vec(&shown).expect("the answers' types are all JSON").into()
     }
 }

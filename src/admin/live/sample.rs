@@ -25,7 +25,7 @@ const AFTER: &[u8] = b"\n\n";
 pub(in super::super) struct Sample {
     view: Arc<View>,
     time: SystemTime,
-    seconds: f64,
+    pub(super) seconds: f64,
     phase: Phase,
     is_ready: bool,
     can_change: bool,
