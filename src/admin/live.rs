@@ -2,7 +2,7 @@
 //!
 //! Owns the sampler, its history, and the one JSON text of each sample that all who ask get. It runs on the admin thread and reads the cells
 //! that others write; no worker does anything for it. Always on: a history is worth nothing if it begins when somebody looks
-//! (a sample of 1000 backends takes a third of a millisecond, each second).
+//! (a sample of 1000 backends on two workers takes 0.6 ms, each second).
 
 mod history;
 mod sample;

@@ -30,9 +30,9 @@ def run(report, ground):
 
 def measure(report, ground, origins, size, rounds, seconds):
     """The same load, with and without streams, for a fleet of this size."""
-    # The others are there for the rows that a sample has: they own next to nothing.
+    # The others are there for the rows that a sample has: without a weight, they own nothing.
     spare = [f"spare-{number}" for number in range(len(origins), size)]
-    weights = [f'{{ name = "{name}", address = "127.0.0.1:9", weight = 0.001 }},' for name in spare]
+    weights = [f'{{ name = "{name}", address = "127.0.0.1:9", weight = 0 }},' for name in spare]
     rows = [f'{{ name = "{origin.name}", address = "127.0.0.1:{origin.port}" }},' for origin in origins]
     text = "\n".join(["[pools.cache]", 'key = ["header:x-user-id"]', "backends = [", *rows, *weights, "]",
                       "[pools.cache.health]", 'kind = "off"', ""])
