@@ -57,7 +57,7 @@ pub struct PoolSurvey {
     pub distinct: f64,
     /// The standard error of that number, as a share of it. 0: it is exact.
     pub distinct_error: f64,
-    /// The heaviest keys, the heaviest first.
+    /// The heaviest keys, the heaviest first; without those whose count may be wrong by more than half.
     pub heaviest: Vec<HeavyKey>,
     /// The entropy of the requests' keys, in bits: so many evenly used keys as two to the power of that would be as hard to guess.
     pub entropy: f64,
@@ -211,6 +211,11 @@ impl<'a> Surveyor<'a> {
             error: counter.error,
             share: share(counter.count),
         };
+        // A counter that may be all error says that the key is one of many, also if the sample happens to know its count.
+        let is_exact = self.keys.error() == 0.0;
+        let doubtful = tally.heavy.keys().into_iter().filter(|counter| counter.error * 2 > counter.count);
+        let doubtful: std::collections::HashSet<u64> = doubtful.map(|counter| counter.hash).collect();
+        let is_known = |counter: &&Counter| is_exact || !doubtful.contains(&counter.hash);
         let of_pool = self.keys.keys().filter(|slot| slot.tag as usize == at);
         let distinct = of_pool.count() as f64 * self.keys.scale();
         let entropy = self.entropy(at, &counted);
@@ -228,7 +233,7 @@ impl<'a> Surveyor<'a> {
             on_missing_key: charted.on_missing().to_string(),
             distinct,
             distinct_error: self.keys.error(),
-            heaviest: counted.iter().take(heaviest).map(heavy).collect(),
+            heaviest: counted.iter().filter(is_known).take(heaviest).map(heavy).collect(),
             entropy,
             evenness: if distinct > 1.0 { (entropy / distinct.log2()).min(1.0) } else { 0.0 },
             entropy_is: if self.keys.error() == 0.0 { "exact" } else { "estimated" },

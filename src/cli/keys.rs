@@ -183,7 +183,9 @@ fn describe(out: &mut String, pool: &PoolSurvey) {
             percent(balance.share_spilled)
         );
     }
-    if !pool.heaviest.is_empty() {
+    if pool.heaviest.is_empty() {
+        line!(out, "  heaviest keys   none stands out");
+    } else {
         let worst = pool.heaviest.iter().map(|key| key.error).max().unwrap_or(0);
         let how = match worst {
             0 => "exact".to_owned(),
