@@ -340,7 +340,7 @@ export function drawStrip(canvas, walk, ring, owners) {
   if (!walk?.length) return;
   const end = walk.at(-1)[0] * 1.02;
   const place = (distance) => 8 + (distance / end) * (width - 16);
-  const met = new Map();
+  const met = new Set();
   let from = 0;
   pen.textAlign = 'center';
   pen.textBaseline = 'middle';
@@ -352,8 +352,10 @@ export function drawStrip(canvas, walk, ring, owners) {
     pen.globalAlpha = isSkipped ? 0.4 : 1;
     pen.fillRect(place(from), isSkipped ? 27 : 20, Math.max(place(distance) - place(from) - 0.5, 0.5), isSkipped ? 5 : 12);
     if (!met.has(owner)) {
-      met.set(owner, met.size + 1);
-      marks.push([place(distance), met.size, owners.find((one) => one.name === name)?.isChosen]);
+      met.add(owner);
+      // As in the list: an owner that an operator drained is first there, and has no place on this ring.
+      const at = owners.findIndex((one) => one.name === name);
+      marks.push([place(distance), at + 1, owners[at]?.isChosen]);
     }
     from = distance;
   }
