@@ -35,7 +35,11 @@ pub use ramp::{Ramp, Turn};
 pub use view::{MemberView, PoolView, Standing, Tier, Trust, View};
 
 use self::member::MemberState;
-use crate::{endpoint::Endpoint, ring::Ring, tally::MoveCause};
+use crate::{
+    endpoint::Endpoint,
+    ring::{MemberIndex, Ring},
+    tally::MoveCause,
+};
 
 /// A moment on both clocks: one that nobody sets, for measuring, and one for people.
 #[derive(Clone, Copy, Debug)]
@@ -291,9 +295,9 @@ impl PoolState {
         }
     }
 
-    /// The share of the keys that a member owns.
+    /// The share of the keys that a member owns: members have the order of the ring's.
     fn share(&self, member: usize) -> f64 {
-        self.ring.shares().nth(member).unwrap_or_default()
+        self.ring.share(MemberIndex(member as u32))
     }
 
     fn weighing(&self) -> Weighing {

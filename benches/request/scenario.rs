@@ -52,6 +52,8 @@ pub(crate) struct Measured {
     /// In the cheapest round.
     pub(crate) instructions: f64,
     pub(crate) calls: f64,
+    /// Its requests share connections.
+    pub(crate) keeps_connections: bool,
     /// How many percent the dearest round is above it.
     pub(crate) spread: f64,
 }
@@ -241,7 +243,7 @@ impl Scenario {
         };
         let (instructions, spread) = range(|round| round.instructions);
         let (calls, _) = range(|round| round.calls);
-        Ok(Measured { name: self.name, instructions, calls, spread })
+        Ok(Measured { name: self.name, instructions, calls, keeps_connections: self.connections > 0, spread })
     }
 }
 

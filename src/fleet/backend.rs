@@ -2,7 +2,10 @@
 //!
 //! Owns what never changes about them. What changes (addresses, weight, health) stands in the view.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{Ordering, fence},
+};
 
 use super::{Address, LoadCells, MemberView};
 use crate::tally::{BackendCells, ByReason, Durations, MoveCause, PoolCells, ProbeCells, add};
@@ -99,6 +102,8 @@ impl Departed {
         self.held.retain(|backend| {
             let is_held = Arc::strong_count(backend) > 1;
             if !is_held {
+                // What its last holder counted came before it let go.
+                fence(Ordering::Acquire);
                 add(first_byte, &backend.first_byte());
             }
             is_held

@@ -201,7 +201,7 @@ impl PoolView {
     }
 
     /// The owner that the configuration gives a key at this place, and why `member`, which is its owner for now, is in its place. `None`: there
-    /// is no such reason.
+    /// is no such reason. An operator's other weight is none: whom it gives a key is that key's owner.
     pub fn displaced(&self, place: Place, member: MemberIndex) -> Option<(MemberIndex, OffOwner)> {
         let configured = self.configured.as_ref().and_then(|ring| ring.owner(place));
         let drained = configured.filter(|owner| self.member(*owner).order.weight(Weight::ONE).is_zero());

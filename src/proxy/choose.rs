@@ -28,6 +28,18 @@ pub struct Rules {
     pub when_full: WhenFull,
 }
 
+impl Rules {
+    /// The same for a request without a key. It is nobody's: that the backend where its way begins can't have it is no reason to refuse it.
+    #[must_use]
+    pub fn without_key(self) -> Rules {
+        let when_full = match self.when_full {
+            WhenFull::Refuse => WhenFull::Next,
+            other => other,
+        };
+        Rules { owner_only: false, when_full, ..self }
+    }
+}
+
 /// What comes next on the way.
 #[derive(Debug)]
 pub enum Next<P> {
@@ -193,7 +205,7 @@ impl<'v> Candidates<'v> {
         Some((only, times as u32))
     }
 
-    /// Why the request is at `member` and not at the owner. `None`: it is there, and nobody else would be the owner but for orders and ramps.
+    /// Why the request is at `member` and not at the owner. `None`: it is there, and nobody else would be the owner but for a drain or a ramp.
     pub fn off_owner(&self, member: MemberIndex) -> Option<OffOwner> {
         let Some(owner) = self.owner.filter(|owner| *owner != member) else {
             return self.displaced(member).map(|(_, reason)| reason);

@@ -241,7 +241,10 @@ async fn attempts(
     let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
     let upgrade = head.upgrade().filter(|asked| plan.allows_upgrade(asked));
     let pool = &picture.view.pools[index];
-    let mut candidates = Candidates::new(pool, place, record.begun, plan.rules(head.method));
+    let rules = plan.rules(head.method);
+    let is_nobodys = record.routed.as_ref().is_some_and(|routed| routed.off_owner == Some(OffOwner::NoKey));
+    let rules = if is_nobodys { rules.without_key() } else { rules };
+    let mut candidates = Candidates::new(pool, place, record.begun, rules);
     let total = [plan.forward.total_timeout, grpc_timeout(head)].into_iter().flatten().min();
     let total = total.map(|limit| record.begun + limit);
     let told = client.told.clone();

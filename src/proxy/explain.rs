@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Plan, PoolPlan,
-    choose::{Asking, Candidates, Next, Skip},
+    choose::{Asking, Candidates, Next, Rules, Skip},
     key::{BY_ADDRESS, Facts, OnMissingKey},
 };
 use crate::{
@@ -201,8 +201,12 @@ impl<'v> Matter<'v> {
     }
 
     /// Whom a request with a key at this place would go to.
-    fn choose(&self, place: Place, now: Instant, notes: bool) -> Choice<'v> {
-        let asking = Candidates::new(self.pool, place, now, self.plan.rules(self.method)).asking();
+    fn rules(&self) -> Rules {
+        self.plan.rules(self.method)
+    }
+
+    fn choose(&self, place: Place, rules: Rules, now: Instant, notes: bool) -> Choice<'v> {
+        let asking = Candidates::new(self.pool, place, now, rules).asking();
         let mut asking = if notes { asking.noting() } else { asking };
         let (chosen, waits) = match asking.next_backend() {
             Next::Try(member, ()) => (Some(member), false),
@@ -293,7 +297,7 @@ fn explain_matter(revision: u64, matter: &Matter<'_>, key: &[u8], now: Instant) 
     }
     let (text, digits) = shown(key);
     let place = Place::of(key);
-    let mut choice = matter.choose(place, now, true);
+    let mut choice = matter.choose(place, matter.rules(), now, true);
     explanation.key = Some(text.into_owned());
     explanation.key_hex = digits;
     explanation.place = Some(place.0.to_string());
@@ -315,7 +319,7 @@ fn without_key(matter: &Matter<'_>, now: Instant) -> Option<Refusal> {
     match matter.plan.forward.key.on_missing {
         OnMissingKey::Refuse => Some(Refusal::NoKey),
         // Where it begins is left to chance; whether anybody can have it is not.
-        _ => matter.choose(Place(0), now, false).refusal(),
+        _ => matter.choose(Place(0), matter.rules().without_key(), now, false).refusal(),
     }
 }
 
@@ -334,7 +338,7 @@ fn owners(matter: &Matter<'_>, place: Place, choice: &mut Choice<'_>, now: Insta
         list.iter().find(|(skipped, _)| *skipped == member).map(|(_, why)| *why)
     };
     let takes_nobody = pool.tier == Tier::Bad && matter.plan.on_all_down == OnAllDown::Refuse;
-    let rules = matter.plan.rules(matter.method);
+    let rules = matter.rules();
     let ring = pool.ring_for(place, now);
     let mut walk: Vec<MemberIndex> = ring.walk(place).collect();
     if !std::ptr::eq(ring, &*pool.ring) {

@@ -161,8 +161,9 @@ impl Record<'_> {
         };
         requests.at(class as usize).bump();
         match routed.off_owner {
-            None if routed.member.is_some() => cells.at_owner.bump(),
-            None => {}
+            // Nobody was asked.
+            _ if routed.member.is_none() => {}
+            None => cells.at_owner.bump(),
             Some(reason) => cells.off_owner.at(reason as usize).bump(),
         }
         cells.received_bytes.add(self.received);

@@ -264,3 +264,24 @@ async fn http_2_clients_are_told_the_same() {
     let answer = h2::ask(&mut client, h2::get("/")).await.unwrap();
     assert_eq!(answer.field("ringway-owner"), "me");
 }
+
+#[tokio::test]
+async fn a_request_without_a_key_is_nobodys_and_counts_only_where_it_went() {
+    let mut origins = [Origin::named("a").await, Origin::named("b").await];
+    let probed = "affinity = \"strict\"\nkey = [\"header:x-key\"]\non_missing_key = \"spread\"\n[pools.p.health]\ninterval = \"50ms\"\nfall = 1\nrise = 1\n";
+    let proxy = Proxy::before(&origins.iter().collect::<Vec<_>>(), probed).await;
+    origins[0].stop();
+    proxy.sees("a", Standing::Down).await;
+    // Wherever its way begins: no owner is there to be waited for.
+    for _ in 0..20 {
+        assert_eq!(get(proxy.address, "/", "").await.text(), "b");
+    }
+    let told = proxy.api("/api/lookup?uri=/").await;
+    assert_eq!(told["status"], serde_json::Value::Null, "{told}");
+    proxy.counts(AFFINITY, &["reason=\"no_key\""], 20.0).await;
+    origins[1].stop();
+    proxy.sees("b", Standing::Down).await;
+    assert_eq!(get(proxy.address, "/", "").await.status, 503);
+    assert_eq!(proxy.api("/api/lookup?uri=/").await["status"], 503);
+    assert_eq!(proxy.metric(AFFINITY, &["reason=\"no_key\""]).await, 20.0);
+}

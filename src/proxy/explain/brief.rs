@@ -217,7 +217,7 @@ fn brief<'a>(matter: &Matter<'a>, key: &'a [u8], now: Instant) -> Brief<'a> {
         return brief;
     }
     let place = Place::of(key);
-    let choice = matter.choose(place, now, false);
+    let choice = matter.choose(place, matter.rules(), now, false);
     let (text, digits) = shown(key);
     brief.key = Some(text);
     brief.key_hex = digits;
