@@ -100,6 +100,24 @@ pub struct InForce {
     pub free_reads: bool,
 }
 
+impl InForce {
+    /// Whoever shows this may read.
+    fn may_read(&self, shown: Option<&[u8]>) -> bool {
+        self.token.is_none() || self.free_reads || self.is_token(shown)
+    }
+
+    /// This is the token.
+    fn is_token(&self, shown: Option<&[u8]>) -> bool {
+        let (Some(shown), Some(token)) = (shown, &self.token) else { return false };
+        equal_in_constant_time(shown, token.as_bytes())
+    }
+}
+
+/// Compares without telling by the time it takes where the first difference is.
+fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
 /// Why an operator's wish was not granted.
 #[derive(Debug)]
 pub enum OperatorError {

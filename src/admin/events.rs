@@ -30,8 +30,8 @@ pub(super) struct Feed {
     sent: u64,
     phase: watch::Receiver<Phase>,
     in_charge: watch::Receiver<bool>,
-    /// What was asked for at the beginning. With another token, it is to be asked for again.
-    token: Option<String>,
+    /// The token that was shown at the beginning. `None`: none was, or none that was asked for.
+    shown: Option<String>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -52,8 +52,14 @@ enum Woken {
 }
 
 impl Feed {
-    /// What begins after the change with this id, or with all changes that are remembered. `None`: there are too many who watch.
-    pub(super) fn begin(house: &Arc<House>, after: Option<&str>, with_samples: bool) -> Option<Feed> {
+    /// What begins after the change with this id, or with all changes that are remembered, for somebody who showed this token.
+    /// `None`: there are too many who watch.
+    pub(super) fn begin(
+        house: &Arc<House>,
+        shown: Option<String>,
+        after: Option<&str>,
+        with_samples: bool,
+    ) -> Option<Feed> {
         let place = house.watchers.clone().try_acquire_owned().ok()?;
         let state = &house.state;
         let mut samples = with_samples.then(|| house.live.watch());
@@ -65,7 +71,7 @@ impl Feed {
             sent: after.and_then(|id| state.news.number(id)).unwrap_or(0),
             phase: state.phase.clone(),
             in_charge: state.in_charge.clone(),
-            token: state.in_force.load().token.clone(),
+            shown,
             house: house.clone(),
             _place: place,
         })
@@ -112,8 +118,9 @@ impl Feed {
         }
     }
 
+    /// Whoever asked so now would be refused: the token is another one, or reading is no longer free.
     fn is_over(&self) -> bool {
-        self.house.state.in_force.load().token != self.token
+        !self.house.state.in_force.load().may_read(self.shown.as_deref().map(str::as_bytes))
     }
 
     /// Changes that have not been sent yet.

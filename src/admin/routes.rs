@@ -115,7 +115,10 @@ fn events(house: &Arc<House>, client: &Patience, request: &Request<Incoming>) ->
         _ => return error(StatusCode::BAD_REQUEST, "the only parameter here is samples=false"),
     };
     let after = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
-    let Some(feed) = Feed::begin(house, after, with_samples) else {
+    // Only the right one is kept: any other one opens nothing later either.
+    let in_force = house.state.in_force.load();
+    let shown = in_force.token.clone().filter(|_| in_force.is_token(bearer(request)));
+    let Some(feed) = Feed::begin(house, shown, after, with_samples) else {
         let problem = format!("{EVENT_STREAMS} watch already; /api/live has the same figures");
         let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, &problem);
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -152,17 +155,13 @@ fn ready(state: &State) -> Answer {
 }
 
 fn may_read(state: &State, request: &Request<Incoming>) -> bool {
-    let in_force = state.in_force.load();
-    match &in_force.token {
-        Some(token) => in_force.free_reads || shows(request, token),
-        None => true,
-    }
+    state.in_force.load().may_read(bearer(request))
 }
 
 fn refusal_to_change(state: &State, request: &Request<Incoming>) -> Option<Answer> {
     let in_force = state.in_force.load();
     match &in_force.token {
-        Some(token) if shows(request, token) => None,
+        Some(_) if in_force.is_token(bearer(request)) => None,
         Some(_) => Some(unauthorized()),
         None => Some(error(
             StatusCode::FORBIDDEN,
@@ -171,15 +170,9 @@ fn refusal_to_change(state: &State, request: &Request<Incoming>) -> Option<Answe
     }
 }
 
-fn shows(request: &Request<Incoming>, token: &str) -> bool {
-    let shown =
-        request.headers().get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    shown.is_some_and(|shown| equal_in_constant_time(shown, token.as_bytes()))
-}
-
-/// Compares without telling by the time it takes where the first difference is.
-fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+/// The token that a request shows.
+fn bearer(request: &Request<Incoming>) -> Option<&[u8]> {
+    request.headers().get(AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
 }
 
 #[derive(Serialize)]

@@ -356,6 +356,28 @@ async fn streams_end_with_the_process_and_with_their_token() {
 }
 
 #[tokio::test]
+async fn a_stream_that_showed_no_token_ends_when_reading_needs_one() {
+    let one = Origin::named("one").await;
+    let directory = Directory::new();
+    let token = directory.file("token", "s3cret\n");
+    let text = |free: bool| {
+        let admin = format!("[admin]\ntoken_file = {token:?}\nallow_unauthenticated_reads = {free}\n");
+        configuration(&[&one], "", "").replace("[admin]\n", &admin)
+    };
+    let proxy = Proxy::from_file(&directory.file("ringway.toml", &text(true))).await;
+    let mut free = Watcher::of(&proxy, "?samples=false", "").await;
+    let mut wrong = Watcher::of(&proxy, "", "Authorization: Bearer s3cres\r\n").await;
+    let mut shown = Watcher::of(&proxy, "", "Authorization: Bearer s3cret\r\n").await;
+    directory.file("ringway.toml", &text(false));
+    proxy.reloader().reload().await.unwrap();
+    while free.next().await.is_some() {}
+    while wrong.next().await.is_some() {}
+    // The one with the token goes on: this is told after the reload.
+    assert_eq!(shown.change().await.data["kind"], "reload");
+    assert_eq!(shown.next().await.unwrap().kind, "sample");
+}
+
+#[tokio::test]
 async fn browsers_get_a_page_that_may_load_nothing_from_elsewhere() {
     let one = Origin::named("one").await;
     let proxy = Proxy::before(&[&one], "").await;
