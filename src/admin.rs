@@ -42,7 +42,7 @@ use self::{
 use crate::{
     analysis::compare::Comparison,
     fleet::Order,
-    limits::{ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD, EVENT_STREAMS},
+    limits::{ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD, EVENT_STREAMS, LOOKUPS_AT_ONCE, PLANS_AT_ONCE},
     proxy::Picture,
     server::Phase,
     telemetry::{metrics::Metrics, news::News},
@@ -85,6 +85,10 @@ struct House {
     live: Live,
     /// Places for those who watch events.
     watchers: Arc<Semaphore>,
+    /// Places for configurations that are compared.
+    plans: Arc<Semaphore>,
+    /// Places for those who ask about many keys.
+    lookups: Arc<Semaphore>,
 }
 
 /// The configuration in force, as far as it is told or asked for here.
@@ -201,7 +205,14 @@ async fn run(socket: TcpListener, state: State) {
     let (mut phase, mut in_charge) = (state.phase.clone(), state.in_charge.clone());
     let mut clients = JoinSet::new();
     let (live, sampler) = Live::begin(&state);
-    let house = Arc::new(House { state, live, watchers: Arc::new(Semaphore::new(EVENT_STREAMS)) });
+    let places = |number| Arc::new(Semaphore::new(number));
+    let house = Arc::new(House {
+        state,
+        live,
+        watchers: places(EVENT_STREAMS),
+        plans: places(PLANS_AT_ONCE),
+        lookups: places(LOOKUPS_AT_ONCE),
+    });
     tokio::select! {
         () = Phase::Stopping.reached(&mut phase) => return,
         charged = in_charge.wait_for(|is_so| *is_so) => if charged.is_err() { return },
@@ -253,14 +264,18 @@ async fn serve(stream: TcpStream, house: Arc<House>, _place: OwnedSemaphorePermi
     let known = patience.clone();
     let service = service_fn(move |request| {
         let (house, known) = (house.clone(), known.clone());
-        async move { Ok::<_, Infallible>(routes::answer(&house, &known, request).await) }
+        async move {
+            let answer = routes::answer(&house, &known, request).await;
+            known.answers();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(ADMIN_HEAD).max_buf_size(64 * 1024);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = &mut connection => served,
-        () = patience.ended() => return tracing::debug!("an admin client takes nothing and is cut off"),
+        () = patience.ended() => return tracing::debug!("an admin client takes nothing, or too slowly, and is cut off"),
         () = Phase::Stopping.reached(&mut phase) => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -138,6 +138,9 @@ pub const EVENT_HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long an admin client may take nothing of what is sent to it.
 pub const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an admin client may take for the whole of an answer, however steadily it takes it. Those who watch events are let be.
+pub const ADMIN_ANSWER: Duration = Duration::from_secs(60);
+
 /// Changes that are remembered for those who watch.
 pub const NEWS_KEPT: usize = 1024;
 
@@ -161,6 +164,9 @@ pub const LOOKUP_QUESTIONS: usize = 10_000;
 
 /// Bytes of the answers beyond which the rest is not answered.
 pub const LOOKUP_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many such requests are answered at one time, from their bodies' first byte to their answers' last.
+pub const LOOKUPS_AT_ONCE: usize = 8;
 
 /// Bytes of a line that the command line reads as a question.
 pub const LOOKUP_LINE_BYTES: usize = 64 * 1024;
@@ -287,7 +293,7 @@ pub const PLAN_BODY_BYTES: usize = 4 * 1024 * 1024;
 /// How long it may take to come.
 pub const PLAN_BODY: Duration = Duration::from_secs(10);
 
-/// How many of them are compared at once.
+/// How many of them are taken in or compared at once.
 pub const PLANS_AT_ONCE: usize = 2;
 
 /// Virtual nodes of all pools of such a configuration: half a second and a hundred megabytes, which whoever may only read can cost us.

@@ -6,11 +6,15 @@
 use std::time::Instant;
 
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, Request, StatusCode, body::Incoming};
+use hyper::{
+    Method, Request, StatusCode,
+    body::{Bytes, Incoming},
+};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    State,
-    routes::{Answer, error, json, json_lines},
+    House, State,
+    routes::{Answer, error, full, json, json_lines},
 };
 use crate::{
     limits::{ADMIN_BODY, LOOKUP_ANSWER_BYTES, LOOKUP_BODY_BYTES, LOOKUP_QUESTIONS},
@@ -26,11 +30,11 @@ use crate::{
 const AT_ONCE: usize = 256;
 
 /// Answers a question, or many.
-pub(super) async fn lookup(state: &State, request: Request<Incoming>) -> Answer {
+pub(super) async fn lookup(house: &House, request: Request<Incoming>) -> Answer {
     if *request.method() == Method::POST {
-        return many(state, request).await;
+        return many(house, request).await;
     }
-    match one(state, request.uri().query().unwrap_or_default()) {
+    match one(&house.state, request.uri().query().unwrap_or_default()) {
         Ok(explanation) => json(StatusCode::OK, &explanation),
         Err(problem) => error(StatusCode::BAD_REQUEST, &problem),
     }
@@ -91,10 +95,26 @@ fn read_many(query: &str) -> Result<Many, String> {
     Ok(many)
 }
 
-async fn many(state: &State, request: Request<Incoming>) -> Answer {
+/// Answers on their way to a client. They keep a place until the client has taken them.
+struct Held {
+    lines: Vec<u8>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.lines
+    }
+}
+
+async fn many(house: &House, request: Request<Incoming>) -> Answer {
     let many = match read_many(request.uri().query().unwrap_or_default()) {
         Ok(many) => many,
         Err(problem) => return error(StatusCode::BAD_REQUEST, &problem),
+    };
+    // Before the body, which is what memory is needed for.
+    let Ok(place) = house.lookups.clone().try_acquire_owned() else {
+        return full("many others ask about many keys: ask again");
     };
     let body = Limited::new(request.into_body(), LOOKUP_BODY_BYTES).collect();
     let body = match tokio::time::timeout(ADMIN_BODY, body).await {
@@ -104,7 +124,7 @@ async fn many(state: &State, request: Request<Incoming>) -> Answer {
         Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the questions came too slowly"),
     };
     // All answers are from one picture, at one time.
-    let (picture, now) = (state.pictures.load_full(), Instant::now());
+    let (picture, now) = (house.state.pictures.load_full(), Instant::now());
     let mut answerer = Answerer::new(&picture.view, &picture.plan, now, many.pool.as_deref(), many.lines);
     let mut out = Vec::new();
     for (number, line) in lines_of(&body).enumerate() {
@@ -116,7 +136,7 @@ async fn many(state: &State, request: Request<Incoming>) -> Answer {
             tokio::task::yield_now().await;
         }
     }
-    json_lines(out)
+    json_lines(Bytes::from_owner(Held { lines: out, _place: place }))
 }
 
 fn too_much() -> Answer {

@@ -1,6 +1,6 @@
-//! How long a client of the admin listener may take nothing of what is sent to it.
+//! How long a client of the admin listener may take nothing of what is sent to it, and how long it may take for the whole of an answer.
 //!
-//! Owns the look at its connection: whether a write waits, and since when. What waits for such a client is bounded by the sizes of two
+//! Owns the look at its connection: whether a write waits, since when, and when the answer was ready. What waits for such a client is bounded by the sizes of two
 //! buffers, hyper's and, once it watches events, the kernel's; and in time by this.
 
 use std::{
@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::limits::{ADMIN_PATIENCE, EVENT_SEND_BUFFER};
+use crate::limits::{ADMIN_ANSWER, ADMIN_PATIENCE, EVENT_SEND_BUFFER};
 
 /// What is known about one client.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub(super) struct Patience {
     begun: Instant,
     /// Milliseconds after that, since when a write waits. 0: none does.
     waits_since: AtomicU64,
+    /// Milliseconds after the beginning, when the answer that it takes was ready.
+    ready_at: AtomicU64,
+    /// Something of an answer waits, whether the client takes of it or not.
+    owes: AtomicBool,
     /// The client watches events.
     watches: AtomicBool,
 }
@@ -34,8 +38,24 @@ pub(super) struct Patience {
 impl Patience {
     /// With a client that has just come.
     pub(super) fn new() -> Arc<Patience> {
-        let (waits_since, watches) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Patience { begun: Instant::now(), waits_since, watches })
+        Arc::new(Patience {
+            begun: Instant::now(),
+            waits_since: AtomicU64::new(0),
+            ready_at: AtomicU64::new(0),
+            owes: AtomicBool::new(false),
+            watches: AtomicBool::new(false),
+        })
+    }
+
+    /// An answer is ready. Who still takes the one before gets no more time by asking on.
+    pub(super) fn answers(&self) {
+        self.answers_at(self.now());
+    }
+
+    fn answers_at(&self, now: u64) {
+        if !self.owes.load(Relaxed) {
+            self.ready_at.store(now, Relaxed);
+        }
     }
 
     /// The client watches events: it is to have no more on its way than it takes.
@@ -43,13 +63,10 @@ impl Patience {
         self.watches.store(true, Relaxed);
     }
 
-    /// Returns when the client has taken nothing for too long.
+    /// Returns when the client has taken nothing for too long, or has taken too long for an answer.
     pub(super) async fn ended(&self) {
         loop {
-            let left = match self.waits_since.load(Relaxed) {
-                0 => ADMIN_PATIENCE,
-                since => (Duration::from_millis(since) + ADMIN_PATIENCE).saturating_sub(self.begun.elapsed()),
-            };
+            let left = self.left(self.now());
             if left.is_zero() {
                 return;
             }
@@ -58,16 +75,44 @@ impl Patience {
         }
     }
 
-    fn note<T>(&self, wrote: Poll<T>) -> Poll<T> {
-        match &wrote {
-            Poll::Ready(_) => self.waits_since.store(0, Relaxed),
-            Poll::Pending if self.waits_since.load(Relaxed) == 0 => {
-                let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                self.waits_since.store(now.max(1), Relaxed);
-            }
-            Poll::Pending => {}
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long to wait before the next look. Zero: the client's time is over.
+    fn left(&self, now: u64) -> Duration {
+        let after = |since: u64, limit: Duration| {
+            (Duration::from_millis(since) + limit).saturating_sub(Duration::from_millis(now))
+        };
+        let next = match self.waits_since.load(Relaxed) {
+            0 => ADMIN_PATIENCE,
+            since => after(since, ADMIN_PATIENCE),
+        };
+        match self.owes.load(Relaxed) && !self.watches.load(Relaxed) {
+            true => next.min(after(self.ready_at.load(Relaxed), ADMIN_ANSWER)),
+            false => next,
         }
+    }
+
+    fn note<T>(&self, wrote: Poll<T>) -> Poll<T> {
+        self.note_at(wrote.is_ready(), self.now());
         wrote
+    }
+
+    fn note_at(&self, is_taken: bool, now: u64) {
+        if is_taken {
+            self.waits_since.store(0, Relaxed);
+            return;
+        }
+        self.owes.store(true, Relaxed);
+        if self.waits_since.load(Relaxed) == 0 {
+            self.waits_since.store(now.max(1), Relaxed);
+        }
+    }
+
+    /// All that was written is on its way.
+    fn sent(&self) {
+        self.owes.store(false, Relaxed);
     }
 }
 
@@ -132,10 +177,60 @@ impl AsyncWrite for Watched {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // It is asked for when nothing is left to write.
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.patience.sent();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: u64 = ADMIN_ANSWER.as_millis() as u64;
+
+    /// Takes a little every five seconds, for as long as an answer may take.
+    fn drips(patience: &Patience) {
+        for now in (0..ANSWER).step_by(5000) {
+            patience.note_at(true, now);
+            patience.note_at(false, now + 1);
+            assert!(!patience.left(now + 2).is_zero());
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_taken_in_drips_has_an_end() {
+        let patience = Patience::new();
+        patience.answers_at(1);
+        drips(&patience);
+        // Another question, sent in the meantime, gives no more time.
+        patience.answers_at(ANSWER);
+        patience.note_at(true, ANSWER);
+        assert!(!patience.left(ANSWER).is_zero());
+        assert!(patience.left(ANSWER + 1).is_zero());
+        // Who has taken it all is given as long for the next one.
+        patience.sent();
+        patience.answers_at(ANSWER);
+        patience.note_at(false, ANSWER);
+        assert_eq!(patience.left(ANSWER + 1000), ADMIN_PATIENCE - Duration::from_secs(1));
+    }
+
+    #[test]
+    fn who_watches_may_take_as_long_as_it_takes_something() {
+        let patience = Patience::new();
+        patience.watches();
+        patience.answers_at(1);
+        drips(&patience);
+        patience.note_at(true, 2 * ANSWER);
+        assert_eq!(patience.left(2 * ANSWER), ADMIN_PATIENCE);
+        patience.note_at(false, 2 * ANSWER);
+        assert!(patience.left(3 * ANSWER).is_zero());
     }
 }

@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{Request, StatusCode, body::Incoming};
-use tokio::sync::Semaphore;
 
 use super::{
-    OperatorError, State,
-    routes::{Answer, error, json},
+    House, OperatorError,
+    routes::{Answer, error, full, json},
 };
-use crate::limits::{PLAN_BODY, PLAN_BODY_BYTES, PLANS_AT_ONCE};
-
-/// Plans that are worked out at one time.
-static PLACES: Semaphore = Semaphore::const_new(PLANS_AT_ONCE);
+use crate::limits::{PLAN_BODY, PLAN_BODY_BYTES};
 
 /// Answers with what would move.
-pub(super) async fn plan(state: &State, request: Request<Incoming>) -> Answer {
+pub(super) async fn plan(house: &House, request: Request<Incoming>) -> Answer {
+    // Before the body, which is what memory is needed for.
+    let Ok(place) = house.plans.clone().try_acquire_owned() else {
+        return full("other plans are being worked out: ask again");
+    };
     let body = Limited::new(request.into_body(), PLAN_BODY_BYTES).collect();
     let body = match tokio::time::timeout(PLAN_BODY, body).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -33,10 +33,7 @@ pub(super) async fn plan(state: &State, request: Request<Incoming>) -> Answer {
     let Ok(text) = String::from_utf8(body.into()) else {
         return error(StatusCode::BAD_REQUEST, "the configuration is not UTF-8");
     };
-    let Ok(place) = PLACES.try_acquire() else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "other plans are being worked out: ask again");
-    };
-    let operator = Arc::clone(&state.operator);
+    let operator = Arc::clone(&house.state.operator);
     // A task of its own keeps the place until the work is done, also if nobody waits for it any more.
     let planned = tokio::spawn(async move {
         let _place = place;

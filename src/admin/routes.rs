@@ -60,10 +60,10 @@ pub(super) async fn answer(house: &Arc<House>, client: &Patience, request: Reque
         return page;
     }
     if path == "/api/plan" && *request.method() == Method::POST {
-        return if may_read(state, &request) { plan(state, request).await } else { unauthorized() };
+        return if may_read(state, &request) { plan(house, request).await } else { unauthorized() };
     }
     if path == "/api/lookup" && (is_read(&request) || *request.method() == Method::POST) {
-        return if may_read(state, &request) { lookup(state, request).await } else { unauthorized() };
+        return if may_read(state, &request) { lookup(house, request).await } else { unauthorized() };
     }
     if *request.method() == Method::POST {
         return match refusal_to_change(state, &request) {
@@ -120,9 +120,7 @@ fn events(house: &Arc<House>, client: &Patience, request: &Request<Incoming>) ->
     let shown = in_force.token.clone().filter(|_| in_force.is_token(bearer(request)));
     let Some(feed) = Feed::begin(house, shown, after, with_samples) else {
         let problem = format!("{EVENT_STREAMS} watch already; /api/live has the same figures");
-        let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, &problem);
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-        return answer;
+        return full(&problem);
     };
     client.watches();
     typed(StatusCode::OK, "text/event-stream", Either::Right(Either::Right(feed.events())))
@@ -184,6 +182,13 @@ pub(super) fn error(status: StatusCode, problem: &str) -> Answer {
     json(status, &Problem { error: problem })
 }
 
+/// All places for this are taken.
+pub(super) fn full(problem: &str) -> Answer {
+    let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, problem);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    answer
+}
+
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let mut body = serde_json::to_string_pretty(value).expect("the answers' types are all JSON");
     body.push('\n');
@@ -195,7 +200,7 @@ fn written(body: Bytes) -> Answer {
     typed(StatusCode::OK, "application/json", whole(body))
 }
 
-pub(super) fn json_lines(lines: Vec<u8>) -> Answer {
+pub(super) fn json_lines(lines: Bytes) -> Answer {
     typed(StatusCode::OK, "application/jsonl", whole(lines))
 }
 

@@ -1,5 +1,7 @@
 //! The admin listener: what it tells, and whom.
 
+use ringway::limits::{LOOKUPS_AT_ONCE, PLANS_AT_ONCE};
+
 use super::support::{Client, Origin, Proxy, get, process::Directory, proxy::configuration};
 
 #[tokio::test]
@@ -75,4 +77,33 @@ async fn a_token_is_asked_for_where_there_is_one_except_for_health() {
     }
     assert_eq!(get(proxy.admin, "/livez", "").await.status, 200);
     assert_eq!(get(proxy.admin, "/readyz", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_that_there_is_no_place_for_are_not_waited_for() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    for (path, places) in [("/api/plan", PLANS_AT_ONCE), ("/api/lookup", LOOKUPS_AT_ONCE)] {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\nExpect: 100-continue\r\n\r\n");
+        let mut holders = Vec::new();
+        for _ in 0..places {
+            let mut client = Client::connect(proxy.admin).await;
+            client.send(&head).await;
+            // Its body is asked for: it has its place.
+            assert!(client.until(b"\r\n\r\n").await.unwrap().windows(5).any(|part| part == b" 100 "));
+            holders.push(client);
+        }
+        let mut client = Client::connect(proxy.admin).await;
+        client.send(&head).await;
+        let refused = client.answer().await;
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{path}");
+        // A question that is answered gives its place back.
+        let mut first = holders.remove(0);
+        first.send("user-1\n\n").await;
+        assert_ne!(first.answer().await.status, 503);
+        let mut client = Client::connect(proxy.admin).await;
+        client.send(&head).await;
+        assert!(client.until(b"\r\n\r\n").await.unwrap().windows(5).any(|part| part == b" 100 "), "{path}");
+    }
 }
