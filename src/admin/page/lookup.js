@@ -32,12 +32,15 @@ export class Lookup {
     this.#on.found(null, null);
   }
 
-  /** Asks the same again. */
+  /** Asks the same again; and what was asked for in the meantime, at once after that. */
   async again() {
     if (!this.#asked || this.#isBusy) return;
     this.#isBusy = true;
     try {
-      await this.#ask();
+      for (let done = null; this.#asked && this.#asked !== done; ) {
+        done = this.#asked;
+        await this.#ask();
+      }
     } finally {
       this.#isBusy = false;
     }
