@@ -23,14 +23,20 @@ function headers(more = {}) {
   return token ? { ...more, Authorization: `Bearer ${token}` } : more;
 }
 
+/** So long for a whole answer: comparing large configurations takes a while, a figure does not. */
+const READ_LIMIT = 15_000;
+const POST_LIMIT = 60_000;
+
 async function ask(path, options = {}) {
   let answer;
+  let text;
+  const signal = AbortSignal.timeout(options.method === 'POST' ? POST_LIMIT : READ_LIMIT);
   try {
-    answer = await fetch(path, { cache: 'no-store', ...options, headers: headers(options.headers) });
+    answer = await fetch(path, { cache: 'no-store', signal, ...options, headers: headers(options.headers) });
+    text = await answer.text();
   } catch {
-    throw new Refused(0, 'the proxy can’t be reached');
+    throw new Refused(0, signal.aborted ? 'the proxy has not answered in time' : 'the proxy can’t be reached');
   }
-  const text = await answer.text();
   let body;
   try {
     body = JSON.parse(text);
@@ -75,7 +81,9 @@ export class Watch {
   constructor(on) {
     this.#on = on;
     document.addEventListener('visibilitychange', () => this.#seen());
-    this.again();
+    // A page that is opened in a tab behind others is told of nothing until it is looked at. It rests from the beginning.
+    if (document.hidden) this.#rest();
+    else this.again();
   }
 
   /** Begins anew, at once: there may be another token. */
