@@ -61,7 +61,11 @@ export class Plan {
   #show(told) {
     const parts = [];
     const line = make('p', 'headline');
-    line.append(make('b', 'number', percent(told.share_moved)), document.createTextNode(told.moves ? ' of the keys move, in the pool where most do.' : ' – no key moves.'));
+    if (told.moves && !told.share_moved) {
+      line.textContent = 'No key moves on any ring. Routes or key sources differ: requests may have other keys, or other pools.';
+    } else {
+      line.append(make('b', 'number', percent(told.share_moved)), document.createTextNode(told.moves ? ' of the keys move, in the pool where most do.' : ' – no key moves.'));
+    }
     parts.push(line);
     for (const [names, what] of [[told.pools_added, 'New pools'], [told.pools_removed, 'Pools that go, with all their keys']]) {
       if (names?.length) parts.push(make('p', '', `${what}: ${names.join(', ')}.`));
@@ -120,7 +124,7 @@ function table(title, columns, rows, leftOut) {
     head.append(cell);
   });
   const body = made.createTBody();
-  const most = Math.max(...rows.map((row) => row.at(-1)), 1e-9);
+  const most = rows.reduce((most, row) => Math.max(most, row.at(-1)), 1e-9);
   for (const row of rows.slice(0, ROWS)) {
     const line = body.insertRow();
     row.forEach((value, at) => {

@@ -42,11 +42,14 @@ export class Ring {
   /** How the pool is now. */
   setPool(pool) {
     const total = pool.requests_per_second;
+    // Anew, so that backends that have gone leave nothing behind.
+    const load = new Map();
     for (const { name, share, requests_per_second: rate } of pool.backends) {
       const now = total > 0 && share > 0 ? rate / total / share : 0;
       const before = this.#pool?.name === pool.name ? this.#load.get(name) ?? now : now;
-      this.#load.set(name, before + (now - before) * SMOOTH);
+      load.set(name, before + (now - before) * SMOOTH);
     }
+    this.#load = load;
     this.#pool = pool;
     this.draw();
   }
