@@ -104,7 +104,10 @@ async fn who_can_t_be_asked_is_named_and_does_not_hide_what_the_others_say() {
     let origins = three().await;
     let all: Vec<&Origin> = origins.iter().collect();
     let (one, two) = (Proxy::before(&all, "").await, Proxy::before(&all[..2], "").await);
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    // Bound, so that nobody else gets it, and not listening.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = held.local_addr().unwrap().to_string();
     let (code, found) = findings(&[&one], &[&gone]).await;
     assert_eq!((code, &found["verdict"]), (Some(1), &"unreachable".into()));
     assert!(found["proxies"][1]["error"].as_str().unwrap().contains("refused"), "{found}");
