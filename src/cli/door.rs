@@ -6,7 +6,7 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Failed, exit, fail};
@@ -26,6 +26,9 @@ pub(super) struct Door {
 /// How long an answer may take: a new process probes all backends, rings of millions of virtual nodes take a while to build.
 const LIMIT: Duration = TAKEOVER;
 
+/// How much of that a connection may take: a proxy is near, or not there.
+const CONNECT: Duration = Duration::from_secs(3);
+
 /// Bytes of an answer that are read.
 const ANSWER_BYTES: u64 = 64 << 20;
 
@@ -36,9 +39,65 @@ pub(super) fn admin_address(text: &str) -> Result<SocketAddr, String> {
     match bare.parse() {
         Ok(address) => Ok(address),
         Err(_) => {
-            let mut found = bare.to_socket_addrs().map_err(|_| "write it as ADDRESS:PORT".to_owned())?;
-            found.next().ok_or_else(|| "the name has no address".to_owned())
+            let found = bare.to_socket_addrs().map_err(|_| "write it as ADDRESS:PORT".to_owned())?;
+            first_there(&found.collect::<Vec<_>>()).ok_or_else(|| "the name has no address".to_owned())
         }
+    }
+}
+
+/// The first address of a name where somebody listens: `localhost` is `::1` as well, where a proxy rarely does. Without any, the first one,
+/// so that asking tells what is wrong.
+fn first_there(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let deadline = Instant::now() + CONNECT;
+    let listens = |address: &&SocketAddr| {
+        left(deadline).and_then(|left| TcpStream::connect_timeout(address, left)).is_ok()
+    };
+    match addresses {
+        [] => None,
+        [only] => Some(*only),
+        [first, ..] => Some(*addresses.iter().find(listens).unwrap_or(first)),
+    }
+}
+
+/// What is left until then, if anything is.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time")),
+        left => Ok(left),
+    }
+}
+
+/// A connection that ends at a time, however much or little comes before.
+struct Until {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Until {
+    /// The kernel's word for a time that is over is another one on each system.
+    fn late(error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "no whole answer in time"),
+            _ => error,
+        }
+    }
+}
+
+impl Read for Until {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+        self.stream.read(into).map_err(Until::late)
+    }
+}
+
+impl Write for Until {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.write(from).map_err(Until::late)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 
@@ -72,7 +131,7 @@ impl Door {
     }
 }
 
-/// Asks, on a connection of its own.
+/// Asks, on a connection of its own. All of it, from the connection to the answer's last byte, has the same limit.
 ///
 /// # Errors
 /// There is no connection, or no whole answer in time.
@@ -83,10 +142,10 @@ pub(super) fn ask(
     body: &[u8],
     limit: Option<Duration>,
 ) -> io::Result<Said> {
-    let mut stream = TcpStream::connect_timeout(&admin, Duration::from_secs(3))?;
-    let limit = Some(limit.unwrap_or(LIMIT));
-    stream.set_read_timeout(limit)?;
-    stream.set_write_timeout(limit)?;
+    let limit = limit.unwrap_or(LIMIT);
+    let deadline = Instant::now() + limit;
+    let stream = TcpStream::connect_timeout(&admin, limit.min(CONNECT))?;
+    let mut stream = Until { stream, deadline };
     let shown = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
     let mut request = format!(
         "{line} HTTP/1.1\r\nhost: {admin}\r\n{shown}content-length: {}\r\nconnection: close\r\n\r\n",
@@ -123,6 +182,36 @@ mod tests {
         assert_eq!((said.status, &*said.body), (200, &b"ok"[..]));
         assert!(read(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok").is_none());
         assert!(read(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n").is_none());
+    }
+
+    #[test]
+    fn an_answer_in_drips_has_the_same_limit_as_one_at_once() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let drip = std::thread::spawn(move || {
+            let (mut client, _) = socket.accept().unwrap();
+            // Goes on until nobody takes it any more.
+            while client.write_all(b"H").is_ok() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let said = ask(address, "GET /", None, b"", Some(Duration::from_millis(200)));
+        assert_eq!(said.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drip.join().unwrap();
+    }
+
+    #[test]
+    fn a_name_with_several_addresses_means_the_one_that_listens() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = socket.local_addr().unwrap();
+        // Bound, so that nobody else gets it, and not listening.
+        let held = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let silent = held.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(first_there(&[silent, there]), Some(there));
+        assert_eq!(first_there(&[silent, silent]), Some(silent));
+        assert_eq!(first_there(&[silent]), Some(silent));
+        assert_eq!(first_there(&[]), None);
     }
 
     #[test]
