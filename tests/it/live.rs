@@ -104,13 +104,34 @@ async fn first_byte_times_are_not_forgotten_when_a_backend_leaves() {
 async fn everybody_gets_the_same_bytes_until_the_next_sample() {
     let one = Origin::named("one").await;
     let proxy = Proxy::before(&[&one], "").await;
-    until("two in a row are the same", async || {
-        let (first, second) = (proxy.admin_get("/api/live").await, proxy.admin_get("/api/live").await);
-        first.text() == second.text()
-    })
-    .await;
+    for path in ["/api/live", "/api/live/history"] {
+        until("two in a row are the same", async || {
+            let (first, second) = (proxy.admin_get(path).await, proxy.admin_get(path).await);
+            first.text() == second.text()
+        })
+        .await;
+    }
     let first = proxy.api("/api/live").await["time"].clone();
     until("another sample comes", async || proxy.api("/api/live").await["time"] != first).await;
+    // The history goes on, too.
+    let length = async || proxy.api("/api/live/history").await["times"].as_array().unwrap().len();
+    let before = length().await;
+    until("the history is longer", async || length().await > before).await;
+}
+
+#[tokio::test]
+async fn a_pool_that_goes_is_forgotten_with_its_history() {
+    let one = Origin::named("one").await;
+    let directory = Directory::new();
+    let text = configuration(&[&one], "", "");
+    let two = format!("{text}\n[pools.q]\nkey = [\"path\"]\nbackends = [{}]\n", one.entry());
+    let two = two + "\n[[routes]]\npath_prefix = \"/q\"\npool = \"q\"\n[[routes]]\npool = \"p\"\n";
+    let proxy = Proxy::from_file(&directory.file("ringway.toml", &two)).await;
+    let has = async |name: &str| proxy.api("/api/live/history").await["pools"].get(name).is_some();
+    until("both are remembered", async || has("p").await && has("q").await).await;
+    directory.file("ringway.toml", &text);
+    proxy.reloader().reload().await.unwrap();
+    until("only one is", async || has("p").await && !has("q").await).await;
 }
 
 /// One who watches events.

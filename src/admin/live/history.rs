@@ -4,7 +4,7 @@
 //! forgotten with its numbers. Pure.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -66,6 +66,8 @@ pub(super) struct History {
     seconds: VecDeque<f32>,
     totals: Columns,
     pools: HashMap<Arc<str>, Columns>,
+    /// All that as JSON, once somebody has asked: the same for all until the next sample.
+    written: Option<Bytes>,
 }
 
 #[derive(Serialize)]
@@ -80,11 +82,12 @@ impl History {
     /// None yet.
     pub(super) fn new() -> History {
         let (times, seconds) = (VecDeque::new(), VecDeque::new());
-        History { times, seconds, totals: Columns::default(), pools: HashMap::new() }
+        History { times, seconds, totals: Columns::default(), pools: HashMap::new(), written: None }
     }
 
     /// Takes in a sample.
     pub(super) fn add(&mut self, sample: &Sample) {
+        self.written = None;
         let before = self.times.len().min(LIVE_HISTORY - 1);
         push(&mut self.times, sample.millis());
         push(&mut self.seconds, sample.seconds as f32);
@@ -108,17 +111,20 @@ impl History {
                 columns.add(figures);
             }
         }
-        // One that was not in this sample has gone.
-        let length = self.times.len();
-        self.pools.retain(|name, columns| {
-            columns.in_flight.len() == length && sample.named().any(|(other, _)| other == name)
-        });
+        // One that is not in this sample has gone.
+        let there: HashSet<&Arc<str>> = sample.named().map(|(name, _)| name).collect();
+        self.pools.retain(|name, _| there.contains(name));
     }
 
     /// As JSON.
-    pub(super) fn json(&self) -> Bytes {
+    pub(super) fn json(&mut self) -> Bytes {
+        if let Some(written) = &self.written {
+            return written.clone();
+        }
         let pools = self.pools.iter().map(|(name, columns)| (&**name, columns)).collect();
         let shown = Shown { times: &self.times, seconds: &self.seconds, totals: &self.totals, pools };
-        serde_json::to_vec(&shown).expect("the answers' types are all JSON").into()
+        let written: Bytes = serde_json::to_vec(&shown).expect("the answers' types are all JSON").into();
+        self.written = Some(written.clone());
+        written
     }
 }
