@@ -278,6 +278,9 @@ pub const EXACT_KEYS: usize = 1 << 21;
 /// Pairs of backends between which keys move, as told for a pool.
 pub const MOVES_TOLD: usize = 1000;
 
+/// Notes about a comparison.
+pub const NOTES_TOLD: usize = 100;
+
 /// Pools in a drawing of what moves.
 pub const DRAWN_POOLS: usize = 6;
 

@@ -4,7 +4,6 @@
 //! [`Charted::find`].
 
 use std::{
-    fmt::Write,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -13,7 +12,7 @@ use super::records::{Asking, Shown};
 use crate::{
     http1::write_address,
     proxy::{
-        key::{KeyPolicy, OnMissingKey, Source},
+        key::{BY_ADDRESS, KeyPolicy, OnMissingKey, Source},
         route::{RoutePolicy, Router},
     },
     ring::{Place, Ring},
@@ -26,7 +25,8 @@ const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 #[derive(Debug)]
 pub struct Chart {
     router: Router,
-    routes: String,
+    /// In words, in an order of their own: the router does not go by the configuration's.
+    routes: Vec<String>,
     /// In the configuration's order.
     pub pools: Vec<Charted>,
 }
@@ -43,8 +43,6 @@ pub struct Charted {
     /// The factor of bounded load; 0 if there is no bound.
     pub load_factor: f64,
     key: KeyPolicy,
-    /// The same without what needs a client's address, if that differs.
-    clientless: Option<KeyPolicy>,
     /// The sources in their written form.
     sources: Vec<String>,
 }
@@ -52,12 +50,12 @@ pub struct Charted {
 impl Chart {
     /// A chart of these routes and pools; routes name pools by their position.
     pub fn new(routes: Vec<RoutePolicy>, pools: Vec<Charted>) -> Chart {
-        let mut words = String::new();
-        for route in &routes {
+        let words = |route: &RoutePolicy| {
             let pool = pools.get(route.pool).map_or("", |pool| &pool.name);
-            writeln!(words, "{}{} {pool}", route.host, route.path_prefix)
-                .expect("a string takes all that is written");
-        }
+            format!("{}{} {pool}", route.host, route.path_prefix)
+        };
+        let mut words: Vec<String> = routes.iter().map(words).collect();
+        words.sort_unstable();
         Chart { router: Router::new(routes), routes: words, pools }
     }
 
@@ -88,11 +86,7 @@ impl Charted {
         load_factor: f64,
     ) -> Charted {
         let sources = key.sources.iter().map(ToString::to_string).collect();
-        let clientless = key.sources.iter().any(needs_client).then(|| KeyPolicy {
-            sources: key.sources.iter().filter(|source| !needs_client(source)).cloned().collect(),
-            on_missing: key.on_missing,
-        });
-        Charted { name, ring, addresses, load_factor, key, clientless, sources }
+        Charted { name, ring, addresses, load_factor, key, sources }
     }
 
     /// Has it find keys by these sources.
@@ -122,30 +116,43 @@ impl Charted {
         self.find_own(asking, key).or_else(|| self.find_instead(asking, key))
     }
 
-    /// The same from the sources alone. What Ringway's log says that it found counts, where the pool has that source; a key that the log tells
-    /// by its place alone is written as that.
+    /// The same from the sources alone.
     #[inline]
     pub fn find_own(&self, asking: &Asking<'_>, key: &mut Vec<u8>) -> Option<Place> {
-        if let Some(found) = &asking.found
-            && self.sources.iter().any(|source| source.as_bytes() == found.source)
-        {
-            key.clear();
-            return Some(match found.key {
-                Shown::Plain(bytes) => {
-                    key.extend_from_slice(bytes);
-                    Place::of(bytes)
-                }
-                Shown::Place(place) => {
-                    key.extend_from_slice(format!("{:016x}", place.0).as_bytes());
-                    place
-                }
-            });
+        self.seek(asking, key).map(|(place, _)| place)
+    }
+
+    /// The same, and the position of the source that gave it. What Ringway's log says that it found counts where the pool has that source, and
+    /// no source before it gives a key; a key that the log tells by its place alone is written as that.
+    #[inline]
+    pub fn seek(&self, asking: &Asking<'_>, key: &mut Vec<u8>) -> Option<(Place, usize)> {
+        let found = asking.found.as_ref().filter(|found| found.key != Shown::Omitted);
+        let told = found.and_then(|found| Some((found.key, self.position(found.source)?)));
+        let facts = asking.facts(UNKNOWN);
+        let is_there =
+            |source: &Source| (asking.client.is_some() || !needs_client(source)) && source.find(&facts, key);
+        let before = told.map_or(self.key.sources.len(), |(_, at)| at);
+        if let Some(at) = self.key.sources[..before].iter().position(is_there) {
+            return Some((Place::of(key), at));
         }
-        let policy = match (asking.client, &self.clientless) {
-            (None, Some(clientless)) => clientless,
-            _ => &self.key,
+        let (shown, at) = told?;
+        key.clear();
+        let place = match shown {
+            Shown::Plain(bytes) => {
+                key.extend_from_slice(bytes);
+                Place::of(bytes)
+            }
+            Shown::Place(place) => {
+                key.extend_from_slice(format!("{:016x}", place.0).as_bytes());
+                place
+            }
+            Shown::Omitted => return None,
         };
-        policy.find(&asking.facts(UNKNOWN), key).map(|_| Place::of(key))
+        Some((place, at))
+    }
+
+    fn position(&self, source: &[u8]) -> Option<usize> {
+        self.sources.iter().position(|words| words.as_bytes() == source)
     }
 
     /// What the pool takes for a key where no source is present.
@@ -156,10 +163,35 @@ impl Charted {
         Some(Place::of(key))
     }
 
-    /// Sources that no log but Ringway's own can tell, in their written form.
-    pub fn untold(&self) -> Vec<&str> {
-        let sources = self.key.sources.iter().zip(&self.sources);
-        sources.filter(|(source, _)| is_untold(source)).map(|(_, words)| words.as_str()).collect()
+    /// Counts in `untold`, by source, that the log does not tell it of this request, and that it might have given another key than `by` did.
+    /// `recorder` is the pool that Ringway's log is from: what stands there before the source that was found was absent.
+    pub fn count_untold(
+        &self,
+        asking: &Asking<'_>,
+        by: Option<usize>,
+        recorder: Option<&Charted>,
+        untold: &mut [u64],
+    ) {
+        let found = asking.found.as_ref();
+        let absent: &[String] = match (found, recorder) {
+            (Some(found), Some(pool)) if found.source != BY_ADDRESS.as_bytes() => {
+                &pool.sources[..pool.position(found.source).unwrap_or(0)]
+            }
+            (_, Some(pool)) if asking.is_ours => &pool.sources,
+            _ => &[],
+        };
+        let told = found.filter(|found| found.key != Shown::Omitted).map(|found| found.source);
+        let sought = by.map_or(self.sources.len(), |by| by + 1);
+        for (at, words) in self.sources[..sought].iter().enumerate() {
+            let is_told = told == Some(words.as_bytes()) || absent.contains(words);
+            untold[at] += u64::from(!is_told && is_untold(&self.key.sources[at], asking));
+        }
+    }
+
+    /// Those of its sources that were counted so.
+    pub fn untold<'s>(&'s self, counts: &'s [u64]) -> impl Iterator<Item = (&'s str, u64)> {
+        let counted = self.sources.iter().zip(counts).filter(|(_, count)| **count > 0);
+        counted.map(|(words, count)| (words.as_str(), *count))
     }
 }
 
@@ -171,11 +203,14 @@ fn needs_client(source: &Source) -> bool {
     }
 }
 
-fn is_untold(source: &Source) -> bool {
+/// Whether a log of this kind leaves out what the source is made of. Ringway's own has no queries and no fields, only what was found.
+fn is_untold(source: &Source, asking: &Asking<'_>) -> bool {
     match source {
-        Source::Header(name) => !matches!(name.as_str(), "referer" | "user-agent"),
+        Source::Header(name) => asking.is_ours || !matches!(name.as_str(), "referer" | "user-agent"),
         Source::Cookie(_) => true,
-        Source::Join(parts) => parts.iter().any(is_untold),
+        Source::Query(_) | Source::Uri => asking.is_ours && asking.query.is_none(),
+        Source::ClientAddress => asking.client.is_none(),
+        Source::Join(parts) => parts.iter().any(|part| is_untold(part, asking)),
         _ => false,
     }
 }
@@ -207,7 +242,9 @@ mod tests {
         assert_eq!((find(&by_client, &asking), find(&by_client, &known)), (None, Some("10.0.0.1".into())));
         let by_header = pool(&["header:x-user"], OnMissingKey::ClientAddress);
         assert_eq!((find(&by_header, &asking), find(&by_header, &known)), (None, Some("10.0.0.1".into())));
-        assert_eq!(by_header.untold(), ["header:x-user"]);
+        let mut untold = [0];
+        by_header.count_untold(&known, None, None, &mut untold);
+        assert_eq!(by_header.untold(&untold).collect::<Vec<_>>(), [("header:x-user", 1)]);
         assert_eq!(find(&pool(&["header:x-user"], OnMissingKey::Spread), &known), None);
     }
 
@@ -222,5 +259,58 @@ mod tests {
         assert_eq!(by_header.find(&asking, &mut key), Some(Place(17)));
         assert_eq!(key, b"0000000000000011");
         assert_eq!(pool(&["path"], OnMissingKey::Spread).find(&asking, &mut key), Some(Place::of(b"/a")));
+    }
+
+    #[test]
+    fn what_ringway_found_yields_to_what_stands_before_it() {
+        let found = Some(Found { source: b"header:x-user", key: Shown::Plain(b"u") });
+        let asking = Asking { path: b"/a", is_ours: true, found, ..Asking::default() };
+        let mut key = Vec::new();
+        let by_path = pool(&["path", "header:x-user"], OnMissingKey::Spread);
+        assert_eq!(by_path.seek(&asking, &mut key), Some((Place::of(b"/a"), 0)));
+        let by_query = pool(&["query:u", "header:x-user"], OnMissingKey::Spread);
+        assert_eq!(by_query.seek(&asking, &mut key), Some((Place::of(b"u"), 1)));
+    }
+
+    #[test]
+    fn sources_that_a_log_leaves_out_are_counted_where_they_might_count() {
+        let count = |pool: &Charted, recorder: &Charted, asking: &Asking<'_>| {
+            let mut untold = vec![0; pool.sources().len()];
+            let by = pool.seek(asking, &mut Vec::new()).map(|(_, at)| at);
+            pool.count_untold(asking, by, Some(recorder), &mut untold);
+            untold
+        };
+        let recorder = pool(&["cookie:s", "header:x-user", "uri"], OnMissingKey::Spread);
+        let found = |source, key| Asking {
+            path: b"/a",
+            is_ours: true,
+            found: Some(Found { source, key }),
+            ..Asking::default()
+        };
+        let user = found(b"header:x-user", Shown::Plain(b"u"));
+        assert_eq!(count(&recorder, &recorder, &user), [0, 0, 0]);
+        let other = pool(&["header:x-tenant", "cookie:s", "query:q", "header:x-user"], OnMissingKey::Spread);
+        assert_eq!(count(&other, &recorder, &user), [1, 0, 1, 0]);
+        let by_address = found(BY_ADDRESS.as_bytes(), Shown::Plain(b"10.0.0.1"));
+        assert_eq!(count(&other, &recorder, &by_address), [1, 0, 1, 0]);
+        assert_eq!(count(&recorder, &recorder, &found(b"header:x-user", Shown::Omitted)), [0, 1, 1]);
+        let nginx = Asking { path: b"/a", ..Asking::default() };
+        assert_eq!(count(&recorder, &recorder, &nginx), [1, 1, 0]);
+        assert_eq!(count(&pool(&["path", "header:x"], OnMissingKey::Spread), &recorder, &nginx), [0, 0]);
+    }
+
+    #[test]
+    fn the_order_of_routes_does_not_matter() {
+        let chart = |prefixes: [&str; 2]| {
+            let route = |prefix: &str| RoutePolicy {
+                host: crate::proxy::route::HostPattern::Any,
+                path_prefix: prefix.into(),
+                pool: 0,
+                rewrite: Default::default(),
+            };
+            Chart::new(prefixes.map(route).into(), vec![pool(&["path"], OnMissingKey::Spread)])
+        };
+        assert!(chart(["/a", "/b"]).routes_as(&chart(["/b", "/a"])));
+        assert!(!chart(["/a", "/b"]).routes_as(&chart(["/a", "/c"])));
     }
 }

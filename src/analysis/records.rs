@@ -64,6 +64,8 @@ pub struct Asking<'a> {
     pub client: Option<IpAddr>,
     /// `referer` and `user-agent`.
     pub fields: [(&'static str, &'a [u8]); 2],
+    /// Ringway wrote it: there are no queries and no fields in it.
+    pub is_ours: bool,
     /// What Ringway wrote about the key.
     pub found: Option<Found<'a>>,
 }
@@ -84,6 +86,8 @@ pub enum Shown<'a> {
     Plain(&'a [u8]),
     /// By its place alone. Sixteen hexadecimal digits in lower case are taken for that.
     Place(Place),
+    /// Not at all.
+    Omitted,
 }
 
 impl Default for Asked<'_> {

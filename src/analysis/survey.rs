@@ -112,7 +112,6 @@ pub struct Surveyor<'a> {
     requests: u64,
     nowhere: u64,
     key: Vec<u8>,
-    told_by_log: bool,
     /// The log holds keys, not requests.
     are_given: bool,
 }
@@ -125,12 +124,18 @@ struct Tally {
     heavy: Heavy,
     /// By member of the ring.
     loads: Vec<u64>,
+    /// By key source, the requests of which the log does not tell it.
+    untold: Vec<u64>,
 }
 
 impl<'a> Surveyor<'a> {
     /// Begins. Plain keys go to the pool of this name, or to the only one there is.
     pub fn new(chart: &'a Chart, pool: Option<&str>) -> Surveyor<'a> {
-        let tally = |pool: &Charted| Tally { loads: vec![0; pool.ring.members().len()], ..Tally::default() };
+        let tally = |pool: &Charted| Tally {
+            loads: vec![0; pool.ring.members().len()],
+            untold: vec![0; pool.sources().len()],
+            ..Tally::default()
+        };
         Surveyor {
             chart,
             given: pool.map_or((chart.pools.len() == 1).then_some(0), |name| chart.position(name)),
@@ -139,7 +144,6 @@ impl<'a> Surveyor<'a> {
             requests: 0,
             nowhere: 0,
             key: Vec::new(),
-            told_by_log: false,
             are_given: false,
         }
     }
@@ -165,8 +169,9 @@ impl<'a> Surveyor<'a> {
                 (!key.is_empty()).then(|| Place::of(key))
             }
             Asked::Request(asking) => {
-                self.told_by_log |= asking.found.is_some();
-                let own = charted.find_own(asking, &mut self.key);
+                let own = charted.seek(asking, &mut self.key);
+                let (own, by) = (own.map(|(place, _)| place), own.map(|(_, at)| at));
+                charted.count_untold(asking, by, Some(charted), &mut tally.untold);
                 tally.keyless += u64::from(own.is_none());
                 own.or_else(|| charted.find_instead(asking, &mut self.key))
             }
@@ -222,11 +227,10 @@ impl<'a> Surveyor<'a> {
         // What is known for certain: counts may be too high.
         let top = counted.iter().map(|counter| share(counter.count - counter.error)).fold(0.0, f64::max);
         let balance = balance(charted, tally, top);
-        let untold = if self.told_by_log || self.are_given { Vec::new() } else { charted.untold() };
         let mut survey = PoolSurvey {
             name: charted.name.to_string(),
             sources: if self.are_given { Vec::new() } else { charted.sources().to_vec() },
-            untold: untold.into_iter().map(str::to_owned).collect(),
+            untold: charted.untold(&tally.untold).map(|(source, _)| source.to_owned()).collect(),
             requests: tally.requests,
             keyless: tally.keyless,
             share_keyless: tally.keyless as f64 / tally.requests.max(1) as f64,

@@ -9,9 +9,12 @@ use serde::Serialize;
 use super::{
     chart::{Chart, Charted},
     distinct::Distinct,
-    records::{Asked, BadLine, LogFormat, Record, Tale},
+    records::{Asked, Asking, BadLine, LogFormat, Record, Tale},
 };
-use crate::ring::{Place, Ring};
+use crate::{
+    limits::NOTES_TOLD,
+    ring::{Place, Ring},
+};
 
 /// What moves of recorded traffic.
 #[derive(Debug, Default, Serialize)]
@@ -93,7 +96,6 @@ pub struct Passage<'a> {
     distinct: Distinct,
     traffic: Traffic,
     key: Vec<u8>,
-    told_by_log: bool,
 }
 
 /// One of the charts, with the numbers that pools and backends have here.
@@ -114,6 +116,8 @@ struct Lane {
     policy: u32,
     /// By member of its ring, the backend's number in the pool.
     owners: Vec<u32>,
+    /// By key source, the requests of which the log does not tell it.
+    untold: Vec<u64>,
 }
 
 /// Where a request goes.
@@ -175,12 +179,13 @@ impl<'a> Passage<'a> {
                     pool,
                     policy: policy(charted),
                     owners: owners(charted, &pools[pool as usize]),
+                    untold: vec![0; charted.sources().len()],
                 })
                 .collect(),
         };
         let sides = [side(old, old_numbers), side(new, new_numbers)];
         let (distinct, traffic) = (Distinct::default(), Traffic::default());
-        Passage { sides, pools, distinct, traffic, key: Vec::new(), told_by_log: false }
+        Passage { sides, pools, distinct, traffic, key: Vec::new() }
     }
 
     /// Takes in a request.
@@ -198,14 +203,14 @@ impl<'a> Passage<'a> {
             }
             Asked::Request(asking) => asking,
         };
-        self.told_by_log |= asking.found.is_some();
-        let [old, new] = &self.sides;
+        let [old, new] = &mut self.sides;
         let before = old.chart.pool_of(asking);
         let after = new.chart.pool_of(asking);
-        let place = before.and_then(|pool| old.chart.pools[pool].find(asking, &mut self.key));
+        let recorder = before.map(|pool| &old.chart.pools[pool]);
+        let place = before.and_then(|pool| old.find(pool, asking, recorder, &mut self.key));
         let place_after = match (before, after) {
             (Some(before), Some(after)) if old.pools[before].policy == new.pools[after].policy => place,
-            _ => after.and_then(|pool| new.chart.pools[pool].find(asking, &mut self.key)),
+            _ => after.and_then(|pool| new.find(pool, asking, recorder, &mut self.key)),
         };
         [old.land(before, place), new.land(after, place_after)]
     }
@@ -281,20 +286,53 @@ impl<'a> Passage<'a> {
         }
     }
 
+    /// What the log does not tell, by side and pool. Where both sides find keys alike, the old one speaks for both.
     fn notes(&self) -> Vec<String> {
-        let pools = self.sides[0].chart.pools.iter().filter(|_| !self.told_by_log);
-        let untold = pools.filter(|pool| !pool.untold().is_empty()).map(|pool| {
-            format!(
-                "pool {}: this log does not tell `{}`; what is found is what the other sources give",
-                pool.name,
-                pool.untold().join("`, `")
-            )
-        });
-        if self.traffic.requests == 0 { Vec::new() } else { untold.collect() }
+        let mut notes = Vec::new();
+        for (side, of) in self.sides.iter().zip(["", " of the new configuration"]) {
+            for (pool, lane) in side.chart.pools.iter().zip(&side.pools) {
+                let untold = pool.untold(&lane.untold);
+                let untold: Vec<String> =
+                    untold.map(|(source, count)| format!("`{source}` (requests: {count})")).collect();
+                if !untold.is_empty() {
+                    notes.push(format!(
+                        "pool {}{of}: this log does not tell {}; what is found is what the other sources give, so the figures may be wrong for these",
+                        pool.name,
+                        untold.join(", ")
+                    ));
+                }
+            }
+        }
+        bound_notes(&mut notes);
+        notes
+    }
+}
+
+/// Leaves so many notes as anybody reads, and says how many there were.
+pub(super) fn bound_notes(notes: &mut Vec<String>) {
+    let more = notes.len().saturating_sub(NOTES_TOLD);
+    if more > 0 {
+        notes.truncate(NOTES_TOLD);
+        notes.push(format!("notes left out: {more}"));
     }
 }
 
 impl Side<'_> {
+    #[inline]
+    fn find(
+        &mut self,
+        pool: usize,
+        asking: &Asking<'_>,
+        recorder: Option<&Charted>,
+        key: &mut Vec<u8>,
+    ) -> Option<Place> {
+        let charted = &self.chart.pools[pool];
+        let sought = charted.seek(asking, key);
+        let by = sought.map(|(_, at)| at);
+        charted.count_untold(asking, by, recorder, &mut self.pools[pool].untold);
+        sought.map(|(place, _)| place).or_else(|| charted.find_instead(asking, key))
+    }
+
     #[inline]
     fn land(&self, pool: Option<usize>, place: Option<Place>) -> Landing {
         let Some(pool) = pool else { return Landing::NOWHERE };

@@ -138,8 +138,8 @@ struct Played {
     /// Of a log: what was read and what was left out.
     read: Option<(Tale, RecordedTale)>,
     notes: Vec<&'static str>,
-    /// Key sources of the pool that only Ringway's own log tells.
-    untold: Vec<String>,
+    /// Key sources of the pool that the log does not tell, and of how many requests.
+    untold: Vec<(String, u64)>,
 }
 
 /// Plays.
@@ -165,7 +165,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     if let Some(path) = &arguments.svg {
         draw(path, &outcomes)?;
     }
-    let untold = chart.iter().flat_map(|chart| chart.pools[pool].untold()).map(str::to_owned).collect();
+    let untold =
+        chart.iter().zip(&read).flat_map(|(chart, (_, told))| chart.pools[pool].untold(&told.untold));
+    let untold = untold.map(|(source, count)| (source.to_owned(), count)).collect();
     let played = Played { pool: name, source, trace, outcomes, read, notes, untold };
     match arguments.format {
         Format::Human => say(table::describe(&played).trim_end()),

@@ -274,6 +274,26 @@ fn what_a_log_cannot_tell_is_said() {
     let own = br#"{"path":"/a","key_source":"header:x-user","key":"00000000000000ff","request_id":"r"}"#;
     let (_, said, _) = Scene::of(&keyed, &keyed).plan(&["--keys", "-"], own);
     assert!(!said.contains("does not tell"), "{said}");
+    let tenant = config(&pool("p", "\"header:x-tenant\"", &["a", "b"]));
+    let (_, said, _) = Scene::of(&keyed, &tenant).plan(&["--keys", "-"], own);
+    let wanted = "pool p of the new configuration: this log does not tell `header:x-tenant` (requests: 1)";
+    assert!(said.contains(wanted), "{said}");
+}
+
+#[test]
+fn a_source_before_the_one_that_the_log_found_takes_its_keys() {
+    let by_user = config(&pool("p", "\"header:x-user\"", &["a", "b", "c"]));
+    let by_path = config(&pool("p", "\"path\", \"header:x-user\"", &["a", "b", "c"]));
+    let line = |at| {
+        format!(
+            "{{\"path\":\"/{at}\",\"key_source\":\"header:x-user\",\"key\":\"u{at}\",\"request_id\":\"r\"}}\n"
+        )
+    };
+    let log: String = (0..300).map(line).collect();
+    let (_, told) = Scene::of(&by_user, &by_path).json(&["--keys", "-"], log.as_bytes());
+    let moved = told["traffic"]["moved"].as_u64().unwrap();
+    assert!((150..250).contains(&moved), "{moved}");
+    assert_eq!(told["traffic"]["notes"], serde_json::json!([]));
 }
 
 #[test]

@@ -156,9 +156,11 @@ fn asking<'a>(known: &Known<'a>, stores: &'a mut Stores) -> Result<Asking<'a>, &
     let referer = plain(known.referer, escapes, &mut stores.referer);
     let agent = plain(known.agent, escapes, &mut stores.agent);
     asking.fields = [("referer", referer), ("user-agent", agent)];
-    if !known.source.is_empty() && !known.key.is_empty() {
+    asking.is_ours = known.is_ours;
+    if !known.source.is_empty() {
         let key = match figures::place(known.key) {
             Some(place) => Shown::Place(Place(place)),
+            None if known.key.is_empty() => Shown::Omitted,
             None => Shown::Plain(plain(known.key, escapes, &mut stores.key)),
         };
         asking.found = Some(Found { source: plain(known.source, Escapes::Json, &mut stores.source), key });

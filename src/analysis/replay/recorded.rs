@@ -25,7 +25,7 @@ pub struct Recorded<'a> {
 }
 
 /// What was left out, and what was told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordedTale {
     /// Requests that were played.
     pub played: u64,
@@ -35,18 +35,18 @@ pub struct RecordedTale {
     pub keyless: u64,
     /// Requests whose time was told.
     pub with_took: u64,
-    /// Requests that were told as such, and not by their key.
-    pub with_requests: u64,
-    /// Requests of which Ringway's own log tells the key.
-    pub with_key: u64,
     /// Requests whose bytes were told.
     pub with_bytes: u64,
+    /// By key source of the pool, the requests of which the log does not tell it.
+    pub untold: Vec<u64>,
 }
 
 impl<'a> Recorded<'a> {
     /// For the pool at this position of the chart.
     pub fn new(chart: Option<(&'a Chart, usize)>, has_cache: bool) -> Recorded<'a> {
-        Recorded { chart, has_cache, key: vec![], object: vec![], tale: RecordedTale::default() }
+        let sources = chart.map_or(0, |(chart, pool)| chart.pools[pool].sources().len());
+        let tale = RecordedTale { untold: vec![0; sources], ..RecordedTale::default() };
+        Recorded { chart, has_cache, key: vec![], object: vec![], tale }
     }
 
     /// The request, and its recorded time in nanoseconds since 1970. `None`: it is not of this pool, or has no key.
@@ -65,13 +65,15 @@ impl<'a> Recorded<'a> {
     }
 
     fn place_and_object(&mut self, asked: &Asked<'_>) -> Result<Option<(Place, u64)>, ReplayError> {
-        let asking = match (asked, self.chart) {
+        let (charted, asking) = match (asked, self.chart) {
             (Asked::Key(key), _) => {
                 self.tale.keyless += u64::from(key.is_empty());
                 let place = Place::of(key);
                 return Ok((!key.is_empty()).then_some((place, place.0)));
             }
-            (Asked::Request(asking), Some((chart, pool))) if chart.pool_of(asking) == Some(pool) => asking,
+            (Asked::Request(asking), Some((chart, pool))) if chart.pool_of(asking) == Some(pool) => {
+                (&chart.pools[pool], asking)
+            }
             (Asked::Request(_), Some(_)) => {
                 self.tale.elsewhere += 1;
                 return Ok(None);
@@ -83,9 +85,10 @@ impl<'a> Recorded<'a> {
                 ));
             }
         };
-        self.tale.with_requests += 1;
-        self.tale.with_key += u64::from(asking.found.is_some());
-        let place = self.chart.and_then(|(chart, pool)| chart.pools[pool].find(asking, &mut self.key));
+        let sought = charted.seek(asking, &mut self.key);
+        let by = sought.map(|(_, at)| at);
+        charted.count_untold(asking, by, Some(charted), &mut self.tale.untold);
+        let place = sought.map(|(place, _)| place).or_else(|| charted.find_instead(asking, &mut self.key));
         self.tale.keyless += u64::from(place.is_none());
         Ok(place.map(|place| (place, if self.has_cache { self.object(asking) } else { place.0 })))
     }

@@ -130,12 +130,12 @@ fn heading(out: &mut String, played: &Played) {
 
 /// What the log could not tell about keys.
 fn untold(played: &Played) -> Option<String> {
-    let (_, recorded) = played.read.as_ref()?;
-    let is_untold = !played.untold.is_empty() && recorded.with_requests > recorded.with_key;
-    is_untold.then(|| {
+    let told = |(source, count): &(String, u64)| format!("{source} (requests: {count})");
+    let untold: Vec<String> = played.untold.iter().map(told).collect();
+    (!untold.is_empty()).then(|| {
         format!(
-            "no log but Ringway's own tells {}: keys are those of the pool's other sources, or the client's address",
-            played.untold.join(", ")
+            "this log does not tell {}: keys are those of the pool's other sources, or the client's address",
+            untold.join(", ")
         )
     })
 }

@@ -65,10 +65,15 @@ impl KeyPolicy {
     /// Writes the key of this request to `key`, in place of what it held, and tells which source it came from. `None`: the
     /// request has none.
     pub fn find(&self, facts: &Facts<'_>, key: &mut Vec<u8>) -> Option<&Source> {
-        self.sources.iter().find(|source| {
-            key.clear();
-            write(source, facts, key)
-        })
+        self.sources.iter().find(|source| source.find(facts, key))
+    }
+}
+
+impl Source {
+    /// Writes what it finds in this request to `key`, in place of what that held. `false`: nothing.
+    pub fn find(&self, facts: &Facts<'_>, key: &mut Vec<u8>) -> bool {
+        key.clear();
+        write(self, facts, key)
     }
 }
 
