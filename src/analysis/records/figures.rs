@@ -123,7 +123,8 @@ fn clock(date: i64, text: &[u8]) -> Option<i64> {
     };
     let east = match zone.trim_ascii() {
         [sign @ (b'+' | b'-'), zone @ ..] => {
-            let minutes = pair(zone, zone.len().checked_sub(2)?)? + pair(zone, 0)? * 60;
+            // ISO 8601 allows hours alone.
+            let minutes = if zone.len() > 2 { pair(zone, zone.len() - 2)? } else { 0 } + pair(zone, 0)? * 60;
             if *sign == b'+' { minutes } else { -minutes }
         }
         _ => 0,
@@ -249,6 +250,7 @@ mod tests {
             "21/Nov/2026:10:26:20",
             "2026-11-21T10:26:20Z",
             "2026-11-21 05:56:20-04:30",
+            "2026-11-21T12:26:20+02",
             "1795256780",
             "1795256780000",
         ] {
