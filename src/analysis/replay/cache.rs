@@ -118,7 +118,8 @@ impl Lru {
             if bytes > size {
                 return false;
             }
-            while self.bytes + bytes > size {
+            // What is in it may be as large as a number holds: not a sum, which has no room.
+            while self.bytes > size - bytes {
                 self.drop_oldest();
             }
         }
@@ -138,7 +139,8 @@ impl Lru {
         };
         self.link(at);
         self.index.insert(object, at);
-        self.bytes += bytes;
+        // Where the size is in objects, nobody asks how many bytes these are.
+        self.bytes = self.bytes.saturating_add(bytes);
         false
     }
 
@@ -162,7 +164,7 @@ impl Lru {
         let Entry { object, bytes, .. } = self.entries[at as usize];
         self.unlink(at);
         self.index.remove(&object);
-        self.bytes -= bytes;
+        self.bytes = self.bytes.saturating_sub(bytes);
         self.free.push(at);
     }
 
@@ -253,5 +255,16 @@ mod tests {
         assert!(cache.ask(9, 0) && !cache.ask(0, 0));
         cache.clear();
         assert!(cache.is_empty() && !cache.ask(9, 0));
+    }
+
+    #[test]
+    fn answers_as_large_as_a_number_holds_do_no_harm() {
+        for size in [CacheSize::Objects(10), CacheSize::Bytes(u64::MAX)] {
+            let mut cache = Lru::new(size, 10);
+            for object in 0..4 {
+                assert!(!cache.ask(object, u64::MAX));
+                assert!(cache.ask(object, u64::MAX));
+            }
+        }
     }
 }
