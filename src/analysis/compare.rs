@@ -3,15 +3,17 @@
 //! Owns the comparison and the shape in which it is told, which is an interface: fields are added, not renamed or removed. Never samples
 //! keys; what recorded requests add stands in [`super::traffic`]. Start at [`compare`].
 
+use std::{collections::HashMap, sync::Arc};
+
 use serde::Serialize;
 
 use super::{
     chart::{Chart, Charted},
-    traffic::Traffic,
+    traffic::{Traffic, bound_notes},
 };
 use crate::{
     limits::MOVES_TOLD,
-    ring::{MemberIndex, Ring},
+    ring::{Fingerprint, MemberIndex, Ring},
 };
 
 /// What moves.
@@ -137,33 +139,32 @@ impl Comparison {
 
 /// Compares the pools of two configurations, each with the one of its name.
 pub fn compare(old: &Chart, new: &Chart) -> Comparison {
+    let by_name = |chart: &'_ Chart| -> HashMap<Arc<str>, usize> {
+        chart.pools.iter().zip(0..).map(|(pool, at)| (pool.name.clone(), at)).collect()
+    };
+    let (old_names, new_names) = (by_name(old), by_name(new));
     let mut pools = Vec::new();
     let (mut notes, mut others_differ) = (Vec::new(), false);
     for before in &old.pools {
-        let Some(after) = new.position(&before.name).map(|at| &new.pools[at]) else { continue };
+        let Some(after) = new_names.get(&before.name).map(|at| &new.pools[*at]) else { continue };
         pools.push(pool_change(before, after));
         others_differ |= before.policy() != after.policy();
         remark(before, after, &mut notes);
     }
     if !old.routes_as(new) {
         others_differ = true;
-        notes.push("routes differ: which requests go to another pool, only recorded traffic can tell".into());
+        notes.insert(
+            0,
+            "routes differ: which requests go to another pool, only recorded traffic can tell".into(),
+        );
     }
-    let missing_in = |pools: &[Charted], other: &Chart| -> Vec<String> {
-        let missing = pools.iter().filter(|pool| other.position(&pool.name).is_none());
-        missing.map(|pool| pool.name.to_string()).collect()
-    };
-    let (pools_removed, pools_added) = (missing_in(&old.pools, new), missing_in(&new.pools, old));
-    for (gone, come) in pools_removed.iter().flat_map(|gone| pools_added.iter().map(move |come| (gone, come)))
-    {
-        let ring =
-            |chart: &Chart, name: &str| chart.position(name).map(|at| chart.pools[at].ring.fingerprint());
-        if ring(old, gone) == ring(new, come) {
-            notes.push(format!(
-                "pool {gone} has become {come}, with the same ring: keys keep their backends, but health and counts begin anew"
-            ));
-        }
-    }
+    let removed: Vec<&Charted> =
+        old.pools.iter().filter(|pool| !new_names.contains_key(&pool.name)).collect();
+    let added: Vec<&Charted> = new.pools.iter().filter(|pool| !old_names.contains_key(&pool.name)).collect();
+    rename_notes(&removed, &added, &mut notes);
+    bound_notes(&mut notes);
+    let names = |pools: &[&Charted]| pools.iter().map(|pool| pool.name.to_string()).collect::<Vec<_>>();
+    let (pools_removed, pools_added) = (names(&removed), names(&added));
     let greatest = pools.iter().map(|pool| pool.share_moved).fold(0.0, f64::max);
     let share_moved = if pools_removed.is_empty() { greatest } else { 1.0 };
     Comparison {
@@ -174,6 +175,24 @@ pub fn compare(old: &Chart, new: &Chart) -> Comparison {
         pools,
         notes,
         traffic: None,
+    }
+}
+
+/// Says which pools have another name. Only where one ring went and one came like it: of several that are alike, nobody knows which is which.
+fn rename_notes(removed: &[&Charted], added: &[&Charted], notes: &mut Vec<String>) {
+    let mut rings: HashMap<Fingerprint, [Vec<&Charted>; 2]> = HashMap::new();
+    for (side, pools) in [removed, added].into_iter().enumerate() {
+        for pool in pools {
+            rings.entry(pool.ring.fingerprint()).or_default()[side].push(pool);
+        }
+    }
+    for gone in removed {
+        if let Some([[_], [come]]) = rings.get(&gone.ring.fingerprint()).map(|[a, b]| [&a[..], &b[..]]) {
+            notes.push(format!(
+                "pool {} has become {}, with the same ring: keys keep their backends, but health and counts begin anew",
+                gone.name, come.name
+            ));
+        }
     }
 }
 
@@ -266,7 +285,7 @@ fn backends(before: &Charted, after: &Charted) -> Vec<BackendChange> {
 }
 
 fn renamed(backends: &[BackendChange]) -> Vec<Renamed> {
-    let mut gone: std::collections::HashMap<&str, &str> = std::collections::HashMap::new();
+    let mut gone: HashMap<&str, &str> = HashMap::new();
     for backend in backends.iter().filter(|backend| backend.change == "removed") {
         gone.extend(backend.address_before.as_deref().map(|address| (address, &*backend.name)));
     }

@@ -172,6 +172,19 @@ fn a_renamed_pool_has_another_identity_and_the_same_keys() {
 }
 
 #[test]
+fn pools_that_are_alike_are_not_guessed_to_be_each_other() {
+    let pools = |names: &[&str]| -> String {
+        let route = |name: &&str| format!("[[routes]]\npath_prefix = \"/{name}\"\npool = \"{name}\"\n");
+        let routes: String = names.iter().map(route).collect();
+        routes + &names.iter().map(|name| pool(name, "\"path\"", &["a", "b"])).collect::<String>()
+    };
+    let scene = Scene::of(&config(&pools(&["p", "q"])), &config(&pools(&["r", "s"])));
+    let (_, told) = scene.json(&[], b"");
+    assert_eq!(told["pools_removed"].as_array().unwrap().len(), 2);
+    assert!(!told["notes"].to_string().contains("has become"), "{told}");
+}
+
+#[test]
 fn requests_that_another_route_takes_move_to_another_pool() {
     let two = [pool("p", "\"path\"", &["a"]), pool("q", "\"path\"", &["a"])].concat();
     let route =
