@@ -332,6 +332,12 @@ pub const REPLAY_BATCH: usize = 4096;
 /// Such pieces that wait for one thread.
 pub const REPLAY_BATCHES: usize = 4;
 
+/// How far back times in a log may go without being told, in seconds: lines are written when answers end, by several threads.
+pub const REPLAY_BACK_SECONDS: u64 = 60;
+
+/// Stretches of a log that are remembered, because its times may come back to them.
+pub const REPLAY_STRETCHES: usize = 16;
+
 /// Recorded requests of one time that are spread over what it stands for.
 pub const REPLAY_GROUP: usize = 1024 * 1024;
 

@@ -6,7 +6,7 @@
 use fastrand::Rng;
 
 use super::{Arrival, ReplayError, SECOND, generate::chance_gap};
-use crate::limits::REPLAY_GROUP;
+use crate::limits::{REPLAY_BACK_SECONDS, REPLAY_GROUP, REPLAY_STRETCHES};
 
 /// How requests follow each other.
 #[derive(Clone, Debug)]
@@ -25,13 +25,62 @@ pub struct Pace<I> {
     /// Those of one time, as it was recorded; the next one after them.
     group: std::vec::IntoIter<Arrival>,
     next: Option<(u64, Arrival)>,
-    /// The time of the first request.
-    began: Option<u64>,
+    course: Course,
     /// How exactly times are written, in nanoseconds.
     grain: u64,
     last: u64,
     clock: f64,
     is_over: bool,
+}
+
+/// How recorded times become times since the first, also where a log's times go back: one file behind a newer one, a clock that was set.
+#[derive(Debug, Default)]
+struct Course {
+    now: Option<Stretch>,
+    /// Those before it, to which times may come back: one line may be of long ago.
+    before: Vec<Stretch>,
+    /// The latest time given out.
+    reached: u64,
+    breaks: u64,
+}
+
+/// A part of the log in which times go on.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Its first time as recorded.
+    from: u64,
+    /// The same since the first request.
+    at: u64,
+    /// The latest time as recorded.
+    latest: u64,
+}
+
+impl Course {
+    /// The time since the first request; `next` is what is recorded after it.
+    fn since(&mut self, time: u64, next: Option<u64>) -> u64 {
+        let far = REPLAY_BACK_SECONDS * SECOND;
+        let is_before = |time: u64, other: u64| time.saturating_add(far) < other;
+        let mut now = *self.now.get_or_insert(Stretch { from: time, at: 0, latest: time });
+        if let Some(at) = self.before.iter().rposition(|stretch| !is_before(time, stretch.latest)) {
+            now = self.before[at];
+            self.before.truncate(at);
+        }
+        if is_before(time, now.latest) {
+            self.breaks += 1;
+            if self.before.len() == REPLAY_STRETCHES {
+                self.before.remove(0);
+            }
+            self.before.push(now);
+            now = Stretch { from: time, at: self.reached, latest: time };
+        } else if next.is_some_and(|next| is_before(next, time) && !is_before(next, now.latest)) {
+            // It alone is far ahead: the time before it holds, or all that follows would be late.
+            self.breaks += 1;
+        } else {
+            now.latest = now.latest.max(time);
+        }
+        self.now = Some(now);
+        now.at.saturating_add(time.min(now.latest).saturating_sub(now.from))
+    }
 }
 
 /// A request and the time at which it was recorded, in nanoseconds since any moment.
@@ -54,12 +103,17 @@ impl<I: Iterator<Item = Recorded>> Pace<I> {
             requests,
             group: vec![].into_iter(),
             next: None,
-            began: None,
+            course: Course::default(),
             grain: SECOND,
             last: 0,
             clock: 0.0,
             is_over: false,
         }
+    }
+
+    /// How often recorded times went back by more than may be: what came then was played on from there, or stood alone.
+    pub fn breaks(&self) -> u64 {
+        self.course.breaks
     }
 
     fn next_recorded(&mut self) -> Result<Option<(u64, Arrival)>, ReplayError> {
@@ -84,7 +138,6 @@ impl<I: Iterator<Item = Recorded>> Pace<I> {
             self.is_over = true;
             return Ok(());
         };
-        let began = *self.began.get_or_insert(time);
         let mut group = vec![arrival];
         loop {
             match self.next_recorded()? {
@@ -100,9 +153,11 @@ impl<I: Iterator<Item = Recorded>> Pace<I> {
             self.grain /= 1000;
         }
         let many = group.len() as u64;
+        let since = self.course.since(time, self.next.as_ref().map(|(time, _)| *time));
         for (number, arrival) in (0..).zip(&mut group) {
             // A log is written when answers end, so its times may go back a little: then the latest one holds.
-            let since = time.saturating_sub(began) + self.grain / many * number;
+            let since = since.saturating_add(self.grain / many * number);
+            self.course.reached = self.course.reached.max(since);
             self.last = self.last.max((since as f64 / speed) as u64);
             arrival.at = self.last;
         }
@@ -158,6 +213,26 @@ mod tests {
         let fine = [second(0) + 1_000_000, second(0) + 1_000_000, second(0) + 5_000_000];
         assert_eq!(times(&fine, 1.0), [0, 500_000, 4_000_000]);
         assert_eq!(times(&[second(5), second(4), second(6)], 1.0), [0, 0, SECOND], "no request goes back");
+    }
+
+    #[test]
+    fn times_that_go_far_back_or_ahead_do_not_stop_the_others() {
+        let second = |n: u64| (1_700_000_000 + n) * SECOND;
+        let breaks = |recorded: &[u64]| {
+            let arrival = Arrival { at: 0, place: Place(0), object: 0, took: None, bytes: 0 };
+            let mut pace = Pace::recorded(recorded.iter().map(|time| Ok((Some(*time), arrival))), 1.0);
+            assert_eq!(pace.by_ref().count(), recorded.len());
+            pace.breaks()
+        };
+        // One line far ahead, one far back, and a newer file before an older one.
+        let ahead = [second(0), second(1), second(1_000_000), second(2), second(3)];
+        assert_eq!(times(&ahead, 1.0), [0, SECOND, SECOND, 2 * SECOND, 3 * SECOND]);
+        let back = [second(7200), second(0), second(7202), second(7203)];
+        assert_eq!(times(&back, 1.0), [0, 0, 2 * SECOND, 3 * SECOND]);
+        let newest_first = [second(7200), second(7201), second(0), second(1), second(2)];
+        assert_eq!(times(&newest_first, 1.0), [0, SECOND, SECOND, 2 * SECOND, 3 * SECOND]);
+        assert_eq!([breaks(&ahead), breaks(&back), breaks(&newest_first)], [1, 1, 1]);
+        assert_eq!(breaks(&[second(59), second(0)]), 0);
     }
 
     #[test]

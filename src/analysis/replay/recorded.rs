@@ -37,6 +37,8 @@ pub struct RecordedTale {
     pub with_took: u64,
     /// Requests whose bytes were told.
     pub with_bytes: u64,
+    /// How often recorded times went far back.
+    pub breaks: u64,
     /// By key source of the pool, the requests of which the log does not tell it.
     pub untold: Vec<u64>,
 }

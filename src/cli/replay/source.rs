@@ -72,14 +72,17 @@ impl Log<'_> {
                 read(records, recorded, wanted, &sender)
             });
             let mut requests = receiver.into_iter().flatten();
-            let played = match rate {
-                Some((rate, seed)) => play(&mut Pace::rate(requests.by_ref(), rate, seed)),
-                None => play(&mut Pace::recorded(requests.by_ref(), speed)),
+            let mut pace = match rate {
+                Some((rate, seed)) => Pace::rate(requests.by_ref(), rate, seed),
+                None => Pace::recorded(requests.by_ref(), speed),
             };
+            let played = play(&mut pace);
+            let breaks = pace.breaks();
             wanted.store(false, Relaxed);
             drop(requests);
             let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let (tale, recorded) = read.map_err(unreadable)?;
+            let (tale, mut recorded) = read.map_err(unreadable)?;
+            recorded.breaks = breaks;
             match played {
                 Err(ReplayError::Empty(_)) => Err(ReplayError::Empty(nothing(self.path, &tale, &recorded))),
                 played => Ok((played?, tale, recorded)),

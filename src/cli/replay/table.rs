@@ -7,7 +7,10 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::Played;
-use crate::analysis::replay::{Outcome, Settings};
+use crate::{
+    analysis::replay::{Outcome, Settings},
+    limits::REPLAY_BACK_SECONDS,
+};
 
 const FITS: &str = "a string takes all that is written";
 
@@ -26,6 +29,7 @@ pub(super) fn json(played: &Played) -> String {
             "of_other_pools": recorded.elsewhere,
             "without_key": recorded.keyless,
             "with_time_taken": recorded.with_took,
+            "times_far_back": recorded.breaks,
         })
     });
     let told = json!({
@@ -118,6 +122,14 @@ fn heading(out: &mut String, played: &Played) {
         }
         for bad in &tale.bad_lines {
             writeln!(out, "  line {}: {}: {}", bad.number, bad.reason, bad.text).expect(FITS);
+        }
+        if recorded.breaks > 0 {
+            writeln!(
+                out,
+                "note: times in the log go back by more than {REPLAY_BACK_SECONDS} s, how often: {}; what came then is played on from there",
+                recorded.breaks
+            )
+            .expect(FITS);
         }
     }
     if let Some(untold) = untold(played) {
