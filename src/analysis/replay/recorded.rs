@@ -37,6 +37,8 @@ pub struct RecordedTale {
     pub with_took: u64,
     /// Requests whose bytes were told.
     pub with_bytes: u64,
+    /// Requests whose object was made of the key besides, because Ringway's own log has no queries.
+    pub queryless: u64,
     /// How often recorded times went far back.
     pub breaks: u64,
     /// By key source of the pool, the requests of which the log does not tell it.
@@ -92,14 +94,18 @@ impl<'a> Recorded<'a> {
         charted.count_untold(asking, by, Some(charted), &mut self.tale.untold);
         let place = sought.map(|(place, _)| place).or_else(|| charted.find_instead(asking, &mut self.key));
         self.tale.keyless += u64::from(place.is_none());
-        Ok(place.map(|place| (place, if self.has_cache { self.object(asking) } else { place.0 })))
+        Ok(place.map(|place| (place, if self.has_cache { self.object(asking, place) } else { place.0 })))
     }
 
-    /// What a cache knows the answer by: host, path and query.
-    fn object(&mut self, asking: &Asking<'_>) -> u64 {
+    /// What a cache knows the answer by: host, path and query. Where the log leaves queries out, the key tells a part of what they would.
+    fn object(&mut self, asking: &Asking<'_>, place: Place) -> u64 {
         self.object.clear();
         for part in [asking.authority, b"\n", asking.path, b"?", asking.query.unwrap_or_default()] {
             self.object.extend_from_slice(part);
+        }
+        if asking.is_ours && asking.query.is_none() {
+            self.tale.queryless += 1;
+            self.object.extend_from_slice(&place.0.to_be_bytes());
         }
         Place::of(&self.object).0
     }
@@ -123,5 +129,16 @@ mod tests {
         let asking = Asking { path: b"/", ..Asking::default() };
         assert!(recorded.arrival(&record(Asked::Request(asking))).is_err());
         assert_eq!((recorded.tale.played, recorded.tale.keyless), (1, 1));
+    }
+
+    #[test]
+    fn objects_of_a_log_without_queries_differ_by_their_keys() {
+        let mut recorded = Recorded::new(None, true);
+        let nginx = Asking { path: b"/search", ..Asking::default() };
+        assert_eq!(recorded.object(&nginx, Place(1)), recorded.object(&nginx, Place(2)));
+        assert_eq!(recorded.tale.queryless, 0);
+        let ours = Asking { is_ours: true, ..nginx };
+        assert_ne!(recorded.object(&ours, Place(1)), recorded.object(&ours, Place(2)));
+        assert_eq!(recorded.tale.queryless, 2);
     }
 }

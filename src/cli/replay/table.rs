@@ -30,6 +30,7 @@ pub(super) fn json(played: &Played) -> String {
             "without_key": recorded.keyless,
             "with_time_taken": recorded.with_took,
             "times_far_back": recorded.breaks,
+            "objects_without_query": recorded.queryless,
         })
     });
     let told = json!({
@@ -122,6 +123,14 @@ fn heading(out: &mut String, played: &Played) {
         }
         for bad in &tale.bad_lines {
             writeln!(out, "  line {}: {}: {}", bad.number, bad.reason, bad.text).expect(FITS);
+        }
+        if recorded.queryless > 0 {
+            writeln!(
+                out,
+                "note: this log has no queries (requests: {}): what a cache knows is told apart by host, path and key, so there may be more hits here than in truth",
+                recorded.queryless
+            )
+            .expect(FITS);
         }
         if recorded.breaks > 0 {
             writeln!(
