@@ -84,7 +84,7 @@ pub struct Found<'a> {
 pub enum Shown<'a> {
     /// As it is.
     Plain(&'a [u8]),
-    /// By its place alone. Sixteen hexadecimal digits in lower case are taken for that.
+    /// By its place alone. Sixteen hexadecimal digits in lower case are taken for that, unless the line says that its key is plain.
     Place(Place),
     /// Not at all.
     Omitted,

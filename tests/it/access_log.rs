@@ -57,6 +57,16 @@ async fn json_lines_are_json_and_printable() {
 }
 
 #[tokio::test]
+async fn a_plain_key_is_said_to_be_one() {
+    let (lines, _) = lines_of("json", "plain").await;
+    let plain: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+    assert_eq!((&plain["key"], &plain["key_is"]), (&"/plain".into(), &"plain".into()));
+    let (lines, _) = lines_of("json", "hashed").await;
+    let hashed: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
+    assert!(hashed.get("key_is").is_none(), "{hashed}");
+}
+
+#[tokio::test]
 async fn the_common_format_is_as_tools_know_it() {
     let (lines, _) = lines_of("common", "omit").await;
     let line = &lines[1];

@@ -63,6 +63,8 @@ struct Known<'a> {
     referer: &'a [u8],
     agent: &'a [u8],
     is_ours: bool,
+    /// The key is said to stand there as it is.
+    is_plain: bool,
 }
 
 impl<'a> Known<'a> {
@@ -72,6 +74,7 @@ impl<'a> Known<'a> {
         match name {
             b"key" => self.key = text,
             b"key_source" => self.source = text,
+            b"key_is" => self.is_plain = text == b"plain",
             b"request_id" => self.is_ours = true,
             b"time" | b"@timestamp" | b"timestamp" | b"ts" | b"time_iso8601" | b"time_local" | b"msec" => {
                 record.time = text;
@@ -158,7 +161,8 @@ fn asking<'a>(known: &Known<'a>, stores: &'a mut Stores) -> Result<Asking<'a>, &
     asking.fields = [("referer", referer), ("user-agent", agent)];
     asking.is_ours = known.is_ours;
     if !known.source.is_empty() {
-        let key = match figures::place(known.key) {
+        let place = figures::place(known.key).filter(|_| !known.is_plain);
+        let key = match place {
             Some(place) => Shown::Place(Place(place)),
             None if known.key.is_empty() => Shown::Omitted,
             None => Shown::Plain(plain(known.key, escapes, &mut stores.key)),
@@ -278,6 +282,10 @@ mod tests {
             told,
             (Some(200), Some(5), Some(Duration::from_micros(1250)), Some(1_795_256_780_655_000_000))
         );
+        let marked = br#"{"path":"/","key_source":"header:x","key":"00000000000000ff","key_is":"plain","request_id":"x"}"#;
+        let mut stores = Stores::default();
+        let Asked::Request(asking) = read(marked, None, &mut stores).unwrap().asked else { panic!() };
+        assert_eq!(asking.found.unwrap().key, Shown::Plain(b"00000000000000ff"));
         let plain = br#"{"path":"/","key_source":"path","key":"/\u00e9","request_id":"x"}"#;
         let mut stores = Stores::default();
         let Asked::Request(asking) = read(plain, None, &mut stores).unwrap().asked else { panic!() };

@@ -116,7 +116,11 @@ pub(super) fn json(line: &AccessLine<'_>, key: KeyInLog, clock: &mut Clock, out:
                 );
                 out.push(b'"');
             }
-            KeyInLog::Plain => string(out, "key", found.key),
+            KeyInLog::Plain => {
+                string(out, "key", found.key);
+                // A key may look like a place.
+                out.extend_from_slice(b",\"key_is\":\"plain\"");
+            }
             KeyInLog::Omit => {}
         }
     }
