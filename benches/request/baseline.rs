@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::scenario::Measured;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/request/baseline.json");
-const SAVE: &str = "cargo bench --profile release --bench request -- --save";
+const SAVE: &str = "cargo bench --profile dev --bench request -- --save";
 
 /// How many percent more instructions fail a scenario.
 const LIMIT: f64 = 10.0;

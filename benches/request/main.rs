@@ -1,6 +1,6 @@
 //! What a request costs: instructions and system calls of the real program, counted by valgrind's callgrind.
 //!
-//! `cargo bench --profile release --bench request` prints a table, compares it with `baseline.json`, and exits with 1 if a scenario has
+//! `cargo bench --profile dev --bench request` prints a table, compares it with `baseline.json`, and exits with 1 if a scenario has
 //! become dearer than the limit. Counts do not move with the machine's mood, so they are asserted where times can't be:
 //! five runs, two of them on a busy machine, differed by at most 0.7 %, and `upload-64k` by 3 %. How to read the table
 //! stands in `benches/README.md`.
@@ -17,7 +17,7 @@ mod wire;
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
@@ -25,7 +25,7 @@ use program::Program;
 use scenario::{Measured, Scenario, Setup};
 
 const USAGE: &str = "\
-cargo bench --profile release --bench request -- [OPTIONS]
+cargo bench --profile dev --bench request -- [OPTIONS]
 
   --save            write what was counted to benches/request/baseline.json, and judge nothing
   --only A,B        these scenarios only
@@ -128,8 +128,8 @@ fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, String> {
     Ok(all)
 }
 
-/// Builds the program as it is shipped. The one that cargo builds for a bench has other features: development
-/// dependencies add theirs. It stands at the same path, so this also puts the right one there.
+/// Builds the program as it is shipped. The one that cargo builds for a bench has other features, as development
+/// dependencies add theirs, and the profile that this bench was built with.
 fn built() -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
@@ -140,7 +140,9 @@ fn built() -> Result<PathBuf, String> {
     if !status.success() {
         return Err("`cargo build --release` failed".into());
     }
-    Ok(env!("CARGO_BIN_EXE_ringway").into())
+    let of_this_bench = Path::new(env!("CARGO_BIN_EXE_ringway"));
+    let target = of_this_bench.ancestors().nth(2).ok_or("there is no target directory")?;
+    Ok(target.join("release").join("ringway"))
 }
 
 fn valgrind() -> Result<String, String> {
