@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::State;
 use crate::{
-    fleet::{MemberView, Order, PoolView, Standing, View},
+    fleet::{MemberView, PoolView, Standing, View},
     tally::Class,
 };
 
@@ -109,11 +109,7 @@ fn backend(member: &MemberView, share: f64) -> Backend {
         resolved: member.addresses.iter().map(ToString::to_string).collect(),
         weight: member.weight.to_string(),
         configured_weight: member.configured.to_string(),
-        order: match member.order {
-            Order::None => "none",
-            Order::Drain => "drain",
-            Order::Weight(_) => "weight",
-        },
+        order: member.order.word(),
         share,
         standing: member.standing,
         since: time(member.since),

@@ -31,6 +31,15 @@ impl fmt::Display for Order {
 }
 
 impl Order {
+    /// The word for the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Order::None => "none",
+            Order::Drain => "drain",
+            Order::Weight(_) => "weight",
+        }
+    }
+
     /// The weight that follows.
     pub fn weight(self, configured: Weight) -> Weight {
         match self {

@@ -12,7 +12,7 @@ use hyper::body::Bytes;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
-    fleet::{MemberView, Order, PoolView, Standing, View},
+    fleet::{MemberView, PoolView, Standing, View},
     server::Phase,
     tally::OffOwner,
 };
@@ -168,11 +168,7 @@ fn shown_backend<'a>(member: &'a MemberView, share: f64, figures: &BackendSample
         share: Number(share),
         weight: member.weight.to_string(),
         configured_weight: member.configured.to_string(),
-        order: match member.order {
-            Order::None => "none",
-            Order::Drain => "drain",
-            Order::Weight(_) => "weight",
-        },
+        order: member.order.word(),
         standing: member.standing,
         since: humantime::format_rfc3339_millis(member.since).to_string(),
         reason: &member.reason,
