@@ -43,6 +43,9 @@ class Case:
     share: float = 0.0
     # Whether each proxy runs alone, started anew for each round: all together would keep too many connections open.
     alone: bool = False
+    # Whether the first two are compared within each round, started anew for it: for differences of a few per cent, which
+    # are less than two processes of one program differ by chance.
+    pairs: bool = False
     # Idle connections a proxy may keep to its backends, for those that bound them.
     pool: int = 1024
     # Only these proxies; empty means those chosen.
@@ -94,7 +97,7 @@ CASES = {case.name: case for case in (
     small("scrape", 64, "GET, 100-byte answers, 1000 backends, with /metrics fetched once a second and without",
           backends=1000, pool=8192, only=("ringway", "ringway-scraped")),
     small("failover", 64, "GET, 100-byte answers, with and without passive health, load bounds and repeats",
-          only=("ringway", "ringway-plain")),
+          only=("ringway", "ringway-plain"), pairs=True),
     small("open-30", 64, "GET, 100-byte answers, at 30 % of the slowest one's capacity", kind="open", wrk=False,
           share=0.3, rounds=3),
     small("open-60", 64, "GET, 100-byte answers, at 60 % of the slowest one's capacity", kind="open", wrk=False,

@@ -3,7 +3,7 @@
 Start at `summary` and `table`.
 """
 
-from statistics import median
+from statistics import median, quantiles
 
 OURS = "ringway"
 DISTURBED = 0.05
@@ -113,6 +113,17 @@ def disturbance(rounds):
         return []
     return [f"  note: in {disturbed} of {len(every)} rounds something else had the proxy's core for over "
             f"{DISTURBED:.0%} of the time: req/s, p50 and p99 mean little"]
+
+
+def by_rounds(names, rounds):
+    """A line with the processor time per request of the first against the second, each round for itself."""
+    first, second = (rounds[name] for name in names)
+    found = [ours["cpu_us"] / theirs["cpu_us"] for ours, theirs in zip(first, second) if theirs["cpu_us"]]
+    if len(found) < 2:
+        return []
+    low, _, high = quantiles(found, n=4, method="inclusive")
+    return [f"cpu us/req, {names[0]} over {names[1]}, round by round: median {median(found):.3f}, the middle half "
+            f"{low:.3f} to {high:.3f}, all {min(found):.3f} to {max(found):.3f}"]
 
 
 def ratio_lines(found, headings):

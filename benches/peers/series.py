@@ -9,6 +9,7 @@ from statistics import median
 import syscalls
 from cases import CASES
 from processes import Failed, Origin, Processes, Proxy
+from report import by_rounds
 from rounds import check_placement, growth_round, idle_round, load_round
 
 # Whose capacity a rate is a share of. The others take part where they can keep up.
@@ -70,6 +71,8 @@ def run_case(bench, case):
 
 def load_case(bench, case, names, origin):
     """All proxies run, freshly started; the rounds take turns, each beginning with another proxy."""
+    if case.pairs:
+        return paired_case(bench, case, names, origin)
     count = (case.quick_count if bench.quick else case.count) if case.count else 0
     warm = not bench.quick and not count
     rounds, calls, notes = {name: [] for name in names}, {}, []
@@ -99,6 +102,37 @@ def load_case(bench, case, names, origin):
                   "answers, and the check and requests cut off at the end of a round come on top"
                   for proxy in proxies]
     return rounds, calls, notes
+
+
+def paired_case(bench, case, names, origin):
+    """Each round starts both anew and gives each two turns of a second, as in A B B A; the next begins with the other.
+
+    What the machine does meanwhile meets both alike, and how one process happens to lie in memory is drawn anew.
+    """
+    rounds = {name: [] for name in names}
+    for number in range(min(bench.rounds, case.rounds)):
+        proxies = started(bench, case, rotated(names, number), origin)
+        turns = {name: [] for name in names}
+        for proxy in proxies if bench.quick else [*proxies, *proxies, *reversed(proxies)]:
+            turns[proxy.name].append(bench.load(case, proxy, origin, 1))
+        for name, its in turns.items():
+            # The first turn only warms it.
+            rounds[name].append(merged(its if bench.quick else its[1:]))
+        for proxy in proxies:
+            bench.processes.stop(proxy.process)
+    return rounds, {}, by_rounds(names, rounds)
+
+
+def merged(turns):
+    """One round of several turns: figures weighed by requests, counts and errors summed."""
+    requests = sum(one["requests"] for one in turns)
+    figures = {key: sum(one[key] * one["requests"] for one in turns) / max(requests, 1)
+               for key, value in turns[0].items() if isinstance(value, (int, float))}
+    errors = {}
+    for one in turns:
+        for kind, count in one["errors"].items():
+            errors[kind] = errors.get(kind, 0) + count
+    return figures | {"requests": requests, "opened": sum(one["opened"] for one in turns), "errors": errors}
 
 
 def anew(bench, case, names, origin, number, warm):
