@@ -275,10 +275,12 @@ impl Chief {
         let report = self.fleet.obey(pool, backend, order, now())?;
         let revision = self.show();
         tracing::info!(pool, backend, %order, revision, "an operator's order");
-        let share_moved = report.moved.iter().map(|moved| moved.share).sum();
+        let share_moved = report.share_moved();
         self.news.tell(What::Order { pool, backend, order: &order.to_string(), share_moved, revision });
         let kept = match &self.state_file {
             Some(file) => keep::save(file, self.fleet.orders()),
+            // What was taken back, a restart has nothing to forget of.
+            None if order == Order::None => Ok(()),
             None => Err("there is no `server.state_file`: a restart forgets it".to_owned()),
         };
         if let (Err(problem), Some(_)) = (&kept, &self.state_file) {

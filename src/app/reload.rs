@@ -314,8 +314,7 @@ impl Operator for Reloader {
                 return Err(OperatorError::NotNow("another process is taking over: ask that one".into()));
             }
             let obeyed = self.desk.obey(pool, backend, order).await.map_err(OperatorError::Refused)?;
-            let share = obeyed.report.moved.iter().map(|moved| moved.share).sum();
-            Ok(Obeyed { share_moved: share, not_kept: obeyed.not_kept })
+            Ok(Obeyed { share_moved: obeyed.report.share_moved(), not_kept: obeyed.not_kept })
         })
     }
 

@@ -63,6 +63,14 @@ pub struct Moved {
     pub within: Duration,
 }
 
+impl Reconfigured {
+    /// The sum of all shares: of an order, the share of its pool's keys.
+    pub fn share_moved(&self) -> f64 {
+        // The sum of no numbers at all is a negative zero, which people would see.
+        self.moved.iter().fold(0.0, |sum, moved| sum + moved.share)
+    }
+}
+
 /// Pools as they are to be, with their rings.
 #[derive(Debug)]
 pub struct Prepared(Vec<(PoolPlan, Ring)>);
@@ -148,6 +156,7 @@ impl Fleet {
         };
         let ring = Ring::build(state.members.iter().enumerate().map(weight), state.plan.replicas);
         let ring = ring.map_err(|error| error.to_string())?;
+        let configured = state.configured_ring();
         let (pool, backend) = (state.pool.name.clone(), state.members[index.as_usize()].backend.name.clone());
         self.orders.set(&pool, &backend, order);
         let state = &mut self.pools[at];
@@ -170,7 +179,7 @@ impl Fleet {
             let old = std::mem::replace(&mut state.ring, Arc::new(ring));
             state.turn_from(&old, now, &mut report, MoveCause::Order);
         }
-        state.configured = state.configured_ring();
+        state.configured = configured.filter(|_| !state.is_as_configured());
         Ok(report)
     }
 
@@ -247,7 +256,7 @@ impl Fleet {
             _ => Arc::new(ring),
         };
         let mut state = PoolState { pool, ring, turn, configured: None, plan, members };
-        state.configured = state.configured_ring();
+        state.configured = if state.is_as_configured() { None } else { state.configured_ring() };
         if let Some(old) = old_ring.filter(|_| !is_same_ring) {
             state.turn_from(&old, now, report, MoveCause::Reload);
         }
@@ -329,10 +338,18 @@ impl PoolState {
         self.turn = self.of_present(old).map(|before| Turn { before, ramp, share: moving, earlier });
     }
 
-    /// The ring of the weights in the configuration, where operators' orders make another one.
+    /// No operator's order makes another ring than the configuration's.
+    fn is_as_configured(&self) -> bool {
+        self.members.iter().all(|member| member.weight() == member.configured)
+    }
+
+    /// The ring of the weights in the configuration. It is built only where it is not known, as it is as large as the one in force.
     fn configured_ring(&self) -> Option<Arc<Ring>> {
-        if self.members.iter().all(|member| member.weight() == member.configured) {
-            return None;
+        if self.configured.is_some() {
+            return self.configured.clone();
+        }
+        if self.is_as_configured() {
+            return (self.ring.node_count() > 0).then(|| self.ring.clone());
         }
         let members = self.members.iter().map(|member| (member.backend.name.clone(), member.configured));
         // An order may be what keeps the ring from being too large.

@@ -25,7 +25,7 @@ use ringway::{
         choose::{Candidates, Next, Rules},
         policy::WhenFull,
     },
-    ring::{MemberIndex, Place, Weight},
+    ring::{MemberIndex, Place, Ring, Weight},
 };
 
 use self::model::{Kept, Model, Room};
@@ -638,6 +638,7 @@ impl<'t> Scene<'t> {
             }
             // What is published has the ring that there is, and not one like it.
             assert!(Arc::ptr_eq(&fresh.pools[at].ring, &before.pools[at].ring));
+            check_configured(&fresh.pools[at], &model.plan);
             self.check_choices(&fresh.pools[at], model, &standings);
         }
     }
@@ -725,6 +726,15 @@ impl<'t> Scene<'t> {
     }
 }
 
+/// Where orders make another ring than the configuration's, that one is known too.
+fn check_configured(view: &PoolView, plan: &PoolPlan) {
+    let is_ordered = view.members.iter().any(|member| member.weight != member.configured);
+    let members = || view.members.iter().map(|member| (member.backend.name.clone(), member.configured));
+    let wanted = is_ordered.then(|| Ring::build(members(), plan.replicas).unwrap());
+    let wanted = wanted.filter(|ring| ring.node_count() > 0).map(|ring| ring.fingerprint());
+    assert_eq!(view.configured.as_ref().map(|ring| ring.fingerprint()), wanted);
+}
+
 /// What is seen of a pool is what the model says.
 fn agree(view: &PoolView, model: &model::Pool, standings: &[Standing], now: Instant) {
     assert_eq!(*view.pool.name, *model.plan.name);
@@ -747,7 +757,7 @@ fn agree(view: &PoolView, model: &model::Pool, standings: &[Standing], now: Inst
         let limit = seen.backend.load.limit();
         assert!(model.plan.load.adaptive || limit == model.plan.load.max_in_flight, "{name}: {limit:?}");
     }
-    let pairs = |ring: &ringway::ring::Ring| -> Vec<_> {
+    let pairs = |ring: &Ring| -> Vec<_> {
         ring.members().iter().map(|member| (member.name.clone(), member.weight)).collect()
     };
     assert_eq!(pairs(&view.ring), model.weights());
