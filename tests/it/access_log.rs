@@ -85,3 +85,22 @@ async fn lines_that_can_t_be_written_are_counted() {
     }
     proxy.counts("ringway_access_log_dropped_lines_total", &[], 10.0).await;
 }
+
+#[tokio::test]
+async fn a_source_with_signs_of_its_own_stands_in_a_line_that_is_json() {
+    let directory = Directory::new();
+    let file = directory.path().join("access.log");
+    let origin = Origin::named("one").await;
+    let source = "path-regex:^/\"?(\\d+)é?";
+    let log = format!("[access_log]\nformat = \"json\"\nfile = \"{}\"\n", file.display());
+    let proxy = Proxy::start(&configuration(&[&origin], &format!("key = ['{source}']"), &log)).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.get("/1", "").await;
+    drop(client);
+    let read = || std::fs::read_to_string(&file).unwrap_or_default();
+    eventually("a line", || read().ends_with('\n')).await;
+    proxy.stop().await;
+    assert!(read().bytes().all(|b| b == b'\n' || (b' '..=b'~').contains(&b)), "{}", read());
+    let line: serde_json::Value = serde_json::from_str(read().trim_end()).unwrap();
+    assert_eq!(line["key_source"], source);
+}

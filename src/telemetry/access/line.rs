@@ -106,7 +106,7 @@ pub(super) fn json(line: &AccessLine<'_>, key: KeyInLog, clock: &mut Clock, out:
     string(out, "reason", line.off_owner.unwrap_or(crate::tally::OffOwner::AT_OWNER).as_bytes());
     if let Some(found) = &line.key {
         name(out, "key_source");
-        write!(out, "\"{}\"", found.source).expect("a vector takes all that is written");
+        source(out, found.source);
         match key {
             KeyInLog::Hashed => {
                 name(out, "key");
@@ -180,6 +180,28 @@ fn string(out: &mut Vec<u8>, field: &str, value: &[u8]) {
                 out.push(b'\\');
             }
             out.push(b);
+        }
+    }
+    out.push(b'"');
+}
+
+/// A key's source as it stands in the configuration: an expression may have quotes and backslashes in it.
+fn source(out: &mut Vec<u8>, source: &dyn Display) {
+    const FITS: &str = "a vector takes all that is written";
+    out.push(b'"');
+    let start = out.len();
+    write!(out, "{source}").expect(FITS);
+    if !out[start..].iter().all(|&b| is_plain(b) && b != b'"' && b != b'\\') {
+        out.truncate(start);
+        for letter in source.to_string().chars() {
+            match letter {
+                '"' | '\\' => out.extend_from_slice(&[b'\\', letter as u8]),
+                ' '..='~' => out.push(letter as u8),
+                _ => {
+                    let units = letter.encode_utf16(&mut [0; 2]).to_vec();
+                    units.iter().for_each(|unit| write!(out, "\\u{unit:04x}").expect(FITS));
+                }
+            }
         }
     }
     out.push(b'"');
