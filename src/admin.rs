@@ -31,8 +31,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::{
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    sync::{Semaphore, watch},
+    task::{AbortHandle, JoinSet},
 };
 
 use self::{
@@ -235,7 +235,7 @@ async fn accept(socket: TcpListener, house: &Arc<House>, clients: &mut JoinSet<(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin listener can't be watched"),
     };
-    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
+    let mut inside = Inside::default();
     loop {
         tokio::select! {
             Some(_) = clients.join_next() => {}
@@ -250,21 +250,47 @@ async fn accept(socket: TcpListener, house: &Arc<House>, clients: &mut JoinSet<(
                     }
                 };
                 // One client too many is closed, not kept waiting: a probe had better fail than hang.
-                let Ok(place) = places.clone().try_acquire_owned() else { continue };
-                clients.spawn(serve(stream, house.clone(), place));
+                if inside.has_place() {
+                    let patience = Patience::new();
+                    let task = clients.spawn(serve(stream, house.clone(), patience.clone()));
+                    inside.0.push((task, patience));
+                }
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, house: Arc<House>, _place: OwnedSemaphorePermit) {
+/// The clients that there are.
+#[derive(Default)]
+struct Inside(Vec<(AbortHandle, Arc<Patience>)>);
+
+impl Inside {
+    /// Whether one more may come in. If need be, one goes that has had no question under way for the longest: whoever holds connections and asks
+    /// nothing keeps no probe out.
+    fn has_place(&mut self) -> bool {
+        if self.0.len() < ADMIN_CONNECTIONS {
+            return true;
+        }
+        self.0.retain(|(task, _)| !task.is_finished());
+        if self.0.len() < ADMIN_CONNECTIONS {
+            return true;
+        }
+        let idle = self.0.iter().enumerate().filter_map(|(at, (_, known))| Some((known.idle_since()?, at)));
+        let Some((_, at)) = idle.min() else { return false };
+        let (task, _) = self.0.swap_remove(at);
+        task.abort();
+        true
+    }
+}
+
+async fn serve(stream: TcpStream, house: Arc<House>, patience: Arc<Patience>) {
     let mut phase = house.state.phase.clone();
-    let patience = Patience::new();
     let stream = Watched::new(stream, patience.clone());
     let known = patience.clone();
     let service = service_fn(move |request| {
         let (house, known) = (house.clone(), known.clone());
         async move {
+            known.asks();
             let answer = routes::answer(&house, &known, request).await;
             known.answers();
             Ok::<_, Infallible>(answer)

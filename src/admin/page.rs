@@ -91,7 +91,10 @@ fn file(headers: &HeaderMap, kind: &'static str, text: &'static str) -> Answer {
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     ];
-    answer.headers_mut().extend(set);
+    let headers = answer.headers_mut();
+    for (name, value) in set {
+        headers.insert(name, value);
+    }
     answer
 }
 

@@ -33,6 +33,10 @@ pub(super) struct Patience {
     owes: AtomicBool,
     /// The client watches events.
     watches: AtomicBool,
+    /// A question of it is being answered.
+    asks: AtomicBool,
+    /// Milliseconds after the beginning, when the last one was.
+    answered_at: AtomicU64,
 }
 
 impl Patience {
@@ -44,12 +48,28 @@ impl Patience {
             ready_at: AtomicU64::new(0),
             owes: AtomicBool::new(false),
             watches: AtomicBool::new(false),
+            asks: AtomicBool::new(false),
+            answered_at: AtomicU64::new(0),
         })
+    }
+
+    /// A whole head has come.
+    pub(super) fn asks(&self) {
+        self.asks.store(true, Relaxed);
+    }
+
+    /// Since when the client has no question under way, if that is so: it has said nothing, or half of something, or all was answered.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_busy = [&self.asks, &self.owes, &self.watches].into_iter().any(|flag| flag.load(Relaxed));
+        (!is_busy).then(|| self.begun + Duration::from_millis(self.answered_at.load(Relaxed)))
     }
 
     /// An answer is ready. Who still takes the one before gets no more time by asking on.
     pub(super) fn answers(&self) {
-        self.answers_at(self.now());
+        let now = self.now();
+        self.answers_at(now);
+        self.answered_at.store(now, Relaxed);
+        self.asks.store(false, Relaxed);
     }
 
     fn answers_at(&self, now: u64) {

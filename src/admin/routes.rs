@@ -60,10 +60,10 @@ pub(super) async fn answer(house: &Arc<House>, client: &Patience, request: Reque
         return page;
     }
     if path == "/api/plan" && *request.method() == Method::POST {
-        return if may_read(state, &request) { plan(house, request).await } else { unauthorized() };
+        return if may_read(state, &request) { plan(house, request).await } else { unauthorized(&request) };
     }
     if path == "/api/lookup" && (is_read(&request) || *request.method() == Method::POST) {
-        return if may_read(state, &request) { lookup(house, request).await } else { unauthorized() };
+        return if may_read(state, &request) { lookup(house, request).await } else { unauthorized(&request) };
     }
     if *request.method() == Method::POST {
         return match refusal_to_change(state, &request) {
@@ -75,7 +75,7 @@ pub(super) async fn answer(house: &Arc<House>, client: &Patience, request: Reque
         return not_allowed("GET, HEAD, POST");
     }
     if !may_read(state, &request) {
-        return unauthorized();
+        return unauthorized(&request);
     }
     match path {
         "/" => text(StatusCode::OK, INDEX),
@@ -136,9 +136,14 @@ fn not_allowed(methods: &'static str) -> Answer {
     answer
 }
 
-fn unauthorized() -> Answer {
-    let mut answer = error(StatusCode::UNAUTHORIZED, "this needs the token as `Authorization: Bearer TOKEN`");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+/// A token is missing, or it is another one (RFC 6750 section 3).
+fn unauthorized(request: &Request<Incoming>) -> Answer {
+    let (problem, challenge) = match bearer(request) {
+        Some(_) => ("that is not this proxy's token", "Bearer error=\"invalid_token\""),
+        None => ("this needs the token as `Authorization: Bearer TOKEN`", "Bearer"),
+    };
+    let mut answer = error(StatusCode::UNAUTHORIZED, problem);
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     answer
 }
 
@@ -160,7 +165,7 @@ fn refusal_to_change(state: &State, request: &Request<Incoming>) -> Option<Answe
     let in_force = state.in_force.load();
     match &in_force.token {
         Some(_) if in_force.is_token(bearer(request)) => None,
-        Some(_) => Some(unauthorized()),
+        Some(_) => Some(unauthorized(request)),
         None => Some(error(
             StatusCode::FORBIDDEN,
             "changes need a token, and there is none: name a file with one in `admin.token_file`",
@@ -168,9 +173,10 @@ fn refusal_to_change(state: &State, request: &Request<Incoming>) -> Option<Answe
     }
 }
 
-/// The token that a request shows.
+/// The token that a request shows. The scheme's name has no case (RFC 9110 section 11.1).
 fn bearer(request: &Request<Incoming>) -> Option<&[u8]> {
-    request.headers().get(AUTHORIZATION)?.as_bytes().strip_prefix(b"Bearer ")
+    let (scheme, token) = request.headers().get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then_some(token.trim_ascii_start())
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! The admin listener: what it tells, and whom.
 
-use ringway::limits::{LOOKUPS_AT_ONCE, PLANS_AT_ONCE};
+use ringway::limits::{ADMIN_CONNECTIONS, LOOKUPS_AT_ONCE, PLANS_AT_ONCE};
 
 use super::support::{Client, Origin, Proxy, get, process::Directory, proxy::configuration};
 
@@ -72,8 +72,16 @@ async fn a_token_is_asked_for_where_there_is_one_except_for_health() {
     for path in ["/metrics", "/api/pools", "/"] {
         let refused = get(proxy.admin, path, "").await;
         assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")));
-        assert_eq!(get(proxy.admin, path, "Authorization: Bearer wrong!\r\n").await.status, 401);
-        assert_eq!(get(proxy.admin, path, "Authorization: Bearer s3cret\r\n").await.status, 200);
+        // A scheme's name has no case (RFC 9110 section 11.1); what is shown to be wrong is said to be (RFC 6750 section 3).
+        for (shown, status, challenge) in [
+            ("Bearer wrong!", 401, Some("Bearer error=\"invalid_token\"")),
+            ("Basic s3cret", 401, Some("Bearer")),
+            ("Bearer s3cret", 200, None),
+            ("bearer s3cret", 200, None),
+        ] {
+            let answer = get(proxy.admin, path, &format!("Authorization: {shown}\r\n")).await;
+            assert_eq!((answer.status, answer.header("www-authenticate")), (status, challenge), "{shown}");
+        }
     }
     assert_eq!(get(proxy.admin, "/livez", "").await.status, 200);
     assert_eq!(get(proxy.admin, "/readyz", "").await.status, 200);
@@ -105,5 +113,29 @@ async fn bodies_that_there_is_no_place_for_are_not_waited_for() {
         let mut client = Client::connect(proxy.admin).await;
         client.send(&head).await;
         assert!(client.until(b"\r\n\r\n").await.unwrap().windows(5).any(|part| part == b" 100 "), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_keep_no_probe_out() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    // Who watches stays, however many come after.
+    let mut watcher = Client::connect(proxy.admin).await;
+    watcher.send("GET /api/events HTTP/1.0\r\n\r\n").await;
+    watcher.until(b"\r\n\r\n").await.unwrap();
+    let mut silent = Vec::new();
+    for half in (0..2 * ADMIN_CONNECTIONS).map(|i| if i % 2 == 0 { "" } else { "GET /readyz HTTP/1.1\r\nHo" })
+    {
+        let mut client = Client::connect(proxy.admin).await;
+        client.send(half).await;
+        silent.push(client);
+    }
+    for path in ["/readyz", "/metrics", "/api/pools"] {
+        assert_eq!(proxy.admin_get(path).await.status, 200, "{path}");
+    }
+    watcher.take_rest();
+    for _ in 0..2 {
+        watcher.until(b"event: sample").await.unwrap();
     }
 }

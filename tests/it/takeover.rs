@@ -188,7 +188,7 @@ async fn orders_need_the_token_and_none_is_taken_where_there_is_none() {
     let (token, wrong) = (folder.file("token", "s3cret\n"), folder.file("wrong", "guess\n"));
     let running = Running::start(&with_token(&[&origin], &token));
     let reason = String::from_utf8_lossy(&upgrade(&running, &wrong).stderr).into_owned();
-    assert!(reason.contains("this needs the token"), "{reason}");
+    assert!(reason.contains("not this proxy's token"), "{reason}");
     assert_eq!(get(running.admin, "/api/upgrade", "").await.status, 405);
     let open = Running::start(&configuration(&[&origin], "", ""));
     let reason = String::from_utf8_lossy(&upgrade(&open, &token).stderr).into_owned();

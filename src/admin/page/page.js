@@ -50,6 +50,8 @@ function take(now) {
 
 async function begin() {
   hasHistory = true;
+  // From now on an empty list means that there was nothing.
+  element('events').classList.add('known');
   try {
     charts.begin(await get('api/live/history'));
   } catch {
