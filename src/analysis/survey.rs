@@ -76,6 +76,9 @@ pub struct PoolSurvey {
 pub struct HeavyKey {
     /// How it begins; bytes that are not UTF-8 are U+FFFD.
     pub key: String,
+    /// The bytes in hexadecimal digits, if they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_hex: Option<String>,
     /// How often it came.
     pub requests: u64,
     /// How much less often it may have been. 0: the count is exact.
@@ -212,6 +215,7 @@ impl<'a> Surveyor<'a> {
         let share = |count: u64| count as f64 / tally.keyed.max(1) as f64;
         let heavy = |counter: &Counter| HeavyKey {
             key: String::from_utf8_lossy(&counter.key).into_owned(),
+            key_hex: digits(&counter.key),
             requests: counter.count,
             error: counter.error,
             share: share(counter.count),
@@ -274,6 +278,13 @@ impl<'a> Surveyor<'a> {
         let of_others: f64 = others.map(|slot| weighed(f64::from(slot.count))).sum();
         (requests.log2() - (of_heavy + of_others * scale) / requests).max(0.0)
     }
+}
+
+/// The digits of bytes that are no text. A text that was cut off within a character is one.
+fn digits(key: &[u8]) -> Option<String> {
+    let error = std::str::from_utf8(key).err()?;
+    error.error_len()?;
+    Some(key.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// How many of a pool's requests a heavy key that is missing may have had, at most.

@@ -25,7 +25,7 @@ const DIFFER_IN_RING: u8 = 4;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 they agree; 3 the rings are alike, but not the same backends serve; 4 the rings differ;\n\
-                        1 what could be asked agrees, but not all could. Ramps, addresses and revisions are told and do not count.\n\n\
+                        1 what could be asked agrees, but not all could, or only one. Ramps, addresses and revisions are told and do not count.\n\n\
                         Example:\n  ringway agree 10.0.0.1:9180 10.0.0.2:9180 --token-file /etc/ringway/admin.token"
 )]
 pub(super) struct Arguments {
@@ -36,7 +36,7 @@ pub(super) struct Arguments {
     #[arg(long = "token-file", value_name = "FILE", env = "RINGWAY_TOKEN_FILE")]
     token_files: Vec<PathBuf>,
     /// How long each answer may take
-    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "5s", value_parser = some_time, value_name = "TIME")]
     timeout: Duration,
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t = Format::Human)]
@@ -56,7 +56,7 @@ enum Format {
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Agree,
-    /// Those that could be asked do.
+    /// Those that could be asked do, or there are not two of them.
     Unreachable,
     Serving,
     Ring,
@@ -79,6 +79,13 @@ struct Findings {
     verdict: Verdict,
     proxies: Vec<Proxy>,
     differences: Vec<Difference>,
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("no answer comes in no time: write for example 5s".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    }
 }
 
 /// Asks all, and compares.
@@ -166,7 +173,11 @@ fn judge(urls: &[String], answers: &[Result<Told, String>]) -> Findings {
 fn sentence(findings: &Findings) -> &'static str {
     match findings.verdict {
         Verdict::Agree => "they agree: every key has the same owners everywhere, and the same backends serve",
-        Verdict::Unreachable => "not all could be asked; the others agree",
+        Verdict::Unreachable => match findings.proxies.iter().filter(|proxy| proxy.error.is_none()).count() {
+            0 => "none could be asked",
+            1 => "only one could be asked: there is nothing to compare it with",
+            _ => "not all could be asked; the others agree",
+        },
         Verdict::Serving => "the rings are alike, but not the same backends serve: some keys go elsewhere",
         Verdict::Ring => "the rings differ: keys have other owners",
     }

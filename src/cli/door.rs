@@ -39,7 +39,12 @@ pub(super) fn admin_address(text: &str) -> Result<SocketAddr, String> {
     match bare.parse() {
         Ok(address) => Ok(address),
         Err(_) => {
-            let found = bare.to_socket_addrs().map_err(|_| "write it as ADDRESS:PORT".to_owned())?;
+            let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            if !has_port {
+                return Err("write it as ADDRESS:PORT or NAME:PORT".to_owned());
+            }
+            let found =
+                bare.to_socket_addrs().map_err(|error| format!("the name can't be looked up: {error}"))?;
             first_there(&found.collect::<Vec<_>>()).ok_or_else(|| "the name has no address".to_owned())
         }
     }
@@ -117,6 +122,14 @@ impl Said {
         match value["error"].as_str() {
             Some(problem) => problem.to_owned(),
             None => format!("status {}: {}", self.status, String::from_utf8_lossy(&self.body).trim()),
+        }
+    }
+
+    /// What an operator can do about it, as a line to follow the problem.
+    pub(super) fn hint(&self, has_token: bool) -> &'static str {
+        match self.status {
+            401 if !has_token => "\nname the file with the token: --token-file FILE",
+            _ => "",
         }
     }
 }
@@ -221,6 +234,10 @@ mod tests {
         for text in ["127.0.0.1:9180", "http://127.0.0.1:9180", "http://127.0.0.1:9180/"] {
             assert_eq!(admin_address(text), Ok(wanted));
         }
-        assert!(admin_address("127.0.0.1").is_err());
+        for (wrong, said) in
+            [("127.0.0.1", "write it as"), ("proxy", "write it as"), ("no name:1", "looked up")]
+        {
+            assert!(admin_address(wrong).is_err_and(|why| why.contains(said)), "{wrong}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use super::{
     Failed, FileArgument, exit, fail, load,
+    lookup::printable,
     plan::{Format, bad_lines, percent},
     recorded::Reading,
     say,
@@ -143,9 +144,6 @@ fn text(survey: &Survey) -> String {
 }
 
 fn describe(out: &mut String, pool: &PoolSurvey) {
-    let is_exact = |error: f64| {
-        if error == 0.0 { "exact".to_owned() } else { format!("estimated to {}", percent(error)) }
-    };
     let sources = if pool.sources.is_empty() { "as given".to_owned() } else { pool.sources.join(", else ") };
     line!(out, "\npool {}: key {sources}", pool.name);
     if !pool.untold.is_empty() {
@@ -159,6 +157,23 @@ fn describe(out: &mut String, pool: &PoolSurvey) {
         percent(pool.share_keyless),
         pool.on_missing_key
     );
+    // Of requests without a key there is nothing more to say.
+    if pool.keyless < pool.requests {
+        describe_keys(out, pool);
+    }
+    let grade = match pool.verdict.grade {
+        Grade::Good => "a good key",
+        Grade::Fair => "a fair key",
+        Grade::Poor => "not a good key",
+        Grade::Unknown => "no judgement",
+    };
+    line!(out, "  verdict: {grade}: {}", pool.verdict.why);
+}
+
+fn describe_keys(out: &mut String, pool: &PoolSurvey) {
+    let is_exact = |error: f64| {
+        if error == 0.0 { "exact".to_owned() } else { format!("estimated to {}", percent(error)) }
+    };
     line!(out, "  different keys  {:.0} ({})", pool.distinct, is_exact(pool.distinct_error));
     line!(
         out,
@@ -192,15 +207,9 @@ fn describe(out: &mut String, pool: &PoolSurvey) {
             _ => format!("too high by at most {}", greatest_error(pool.requests)),
         };
         line!(out, "  heaviest keys ({how})");
-        for HeavyKey { key, requests, share, .. } in &pool.heaviest {
-            line!(out, "    {:>8}  {requests:>10}  {}", percent(*share), key.escape_debug());
+        for HeavyKey { key, key_hex, requests, share, .. } in &pool.heaviest {
+            let key = printable(key, key_hex.as_deref());
+            line!(out, "    {:>8}  {requests:>10}  {key}", percent(*share));
         }
     }
-    let grade = match pool.verdict.grade {
-        Grade::Good => "a good key",
-        Grade::Fair => "a fair key",
-        Grade::Poor => "not a good key",
-        Grade::Unknown => "no judgement",
-    };
-    line!(out, "  verdict: {grade}: {}", pool.verdict.why);
 }

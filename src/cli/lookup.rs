@@ -5,6 +5,8 @@
 mod show;
 mod source;
 
+pub(super) use self::show::printable;
+
 use std::{
     ffi::OsString,
     io::{self, BufWriter, Read, Write},
@@ -25,7 +27,7 @@ use super::{
 use crate::{
     limits::LOOKUP_LINE_BYTES,
     proxy::explain::{
-        asked::Asked,
+        asked::{Asked, from_hex},
         brief::{Detail, Lines, lines_of},
     },
 };
@@ -45,7 +47,6 @@ use crate::{
 pub(super) struct Arguments {
     /// Configuration file
     #[arg(short, long = "config", value_name = "FILE", env = "RINGWAY_CONFIG")]
-    #[arg(required_unless_present = "admin")]
     config: Option<PathBuf>,
     /// Ask a running proxy, at the address of its admin listener
     #[arg(long, value_name = "ADDRESS", value_parser = admin_address)]
@@ -57,11 +58,10 @@ pub(super) struct Arguments {
     #[arg(short, long)]
     pool: Option<String>,
     /// The key, or several; - for standard input, a key a line
-    #[arg(value_name = "KEY", required_unless_present_any = ["uri", "key_hex"])]
-    #[arg(conflicts_with_all = ["uri", "key_hex"])]
+    #[arg(value_name = "KEY", conflicts_with_all = ["uri", "key_hex"])]
     keys: Vec<OsString>,
     /// The key's bytes in hexadecimal digits, if they are no text
-    #[arg(long, value_name = "DIGITS", conflicts_with = "uri")]
+    #[arg(long, value_name = "DIGITS", conflicts_with = "uri", value_parser = digits)]
     key_hex: Option<String>,
     /// What the lines of standard input are: keys, or questions as JSON, with the fields that /api/lookup has as parameters
     #[arg(long, value_enum, default_value = "keys")]
@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     )]
     method: Option<String>,
     /// A header of the request, as NAME:VALUE; may be repeated
-    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", requires = "uri")]
+    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", requires = "uri", value_parser = header)]
     headers: Vec<String>,
     /// Where the request comes from; behind a trusted proxy, headers say who the client is
     #[arg(long, value_name = "ADDRESS", requires = "uri")]
@@ -100,8 +100,21 @@ enum Input {
     Json,
 }
 
+/// Pairs of digits, as they are.
+fn digits(text: &str) -> Result<String, String> {
+    from_hex(text).map(|_| text.to_owned())
+}
+
+/// A header, as it is.
+fn header(text: &str) -> Result<String, &'static str> {
+    if text.contains(':') { Ok(text.to_owned()) } else { Err("write it as NAME:VALUE") }
+}
+
 /// Looks keys up.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
+    if arguments.keys.is_empty() && arguments.key_hex.is_none() && arguments.uri.is_none() {
+        return Err(fail(exit::USAGE, "name a key, or several, or a request with --uri"));
+    }
     let mut source = open(arguments)?;
     let format = if arguments.json { Format::Json } else { arguments.format };
     let reads = matches!(&*arguments.keys, [key] if key == "-");

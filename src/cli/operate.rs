@@ -22,10 +22,10 @@ pub(super) struct Backend {
 /// Another weight for it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Weight {
-    /// The weight: a decimal from 0 on
-    weight: crate::ring::Weight,
     #[command(flatten)]
     backend: Backend,
+    /// The weight: a decimal from 0 on
+    weight: crate::ring::Weight,
 }
 
 /// Has the proxy read its configuration again. Exit code 78: it is wrong, and nothing has changed.
@@ -88,9 +88,5 @@ fn post(door: &Door, path: &str) -> Result<serde_json::Value, Failed> {
         return Ok(serde_json::from_slice(&said.body).unwrap_or_default());
     }
     let code = if said.status == 422 { exit::CONFIG } else { exit::FAILURE };
-    let hint = match said.status {
-        401 if token.is_none() => "\nname the file with the token: --token-file FILE",
-        _ => "",
-    };
-    Err(fail(code, format_args!("{}{hint}", said.problem())))
+    Err(fail(code, format_args!("{}{}", said.problem(), said.hint(token.is_some()))))
 }

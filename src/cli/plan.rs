@@ -194,11 +194,7 @@ fn get(door: &Door, path: &str) -> Result<Value, Failed> {
     if said.status == 200 {
         return Ok(serde_json::from_slice(&said.body).unwrap_or_default());
     }
-    let hint = match said.status {
-        401 if token.is_none() => "\nname the file with the token: --token-file FILE",
-        _ => "",
-    };
-    Err(fail(exit::FAILURE, format_args!("{}{hint}", said.problem())))
+    Err(fail(exit::FAILURE, format_args!("{}{}", said.problem(), said.hint(token.is_some()))))
 }
 
 #[cfg(test)]

@@ -47,8 +47,23 @@ impl Reading {
             return Err(fail(exit::USAGE, why));
         }
         let tale = records.each(see).map_err(failed)?;
+        if tale.lines > 0 && tale.bad == tale.lines {
+            return Err(fail(exit::FAILURE, nothing_in(file, format, &tale)));
+        }
         Ok((format, tale))
     }
+}
+
+/// Not one line was understood: whatever would be said about such traffic would mislead.
+fn nothing_in(file: &Path, format: LogFormat, tale: &Tale) -> String {
+    let first = tale.bad_lines.first();
+    let first = first.map(|bad| format!("\n  line {}: {}: {}", bad.number, bad.reason, bad.text));
+    format!(
+        "{}: none of {} lines was understood as {format}; --log-format names another format{}",
+        file.display(),
+        tale.lines,
+        first.unwrap_or_default()
+    )
 }
 
 /// A stream that tells on the terminal how much of it has been read.

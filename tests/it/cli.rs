@@ -71,8 +71,19 @@ fn lookup_names_the_owner_and_who_comes_next() {
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&told["key"], &told["chosen"]["backend"]), (&"user-42".into(), &"cache-3".into()));
     assert_eq!(told["place"], "7520668995729545241");
-    assert_eq!(run(&["lookup", "-c", file, "--pool", "q", "x"]).status.code(), Some(1));
-    assert_eq!(run(&["lookup", "-c", file]).status.code(), Some(2));
+    for (wrong, said) in [
+        (&["-c", file, "--pool", "q", "x"][..], "there is no pool"),
+        (&["-c", file], "--uri"),
+        (&["-c", file, "--key-hex", "0g"], "hexadecimal"),
+        (&["-c", file, "--uri", "/", "-H", "x"], "NAME:VALUE"),
+        (&["x"], "--admin"),
+        (&["--admin", "nowhere", "x"], "NAME:PORT"),
+    ] {
+        let output = run(&[&["lookup"], wrong].concat());
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(said), "{told}");
+    }
 }
 
 #[test]
@@ -195,4 +206,30 @@ async fn what_root_was_needed_for_is_given_up() {
     assert_eq!(ended.status.code(), Some(78));
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(said.contains("there is no user \"ringway-nobody-has-this-name\""), "{said}");
+}
+
+#[test]
+fn traffic_of_which_nothing_is_understood_is_no_ground_for_a_judgement() {
+    let directory = Directory::new();
+    let log = directory.file("log", "{\"user\":\"a\"}\n{\"user\":\"b\"}\n");
+    let log = log.to_str().unwrap();
+    let output = run(&["keys", log]);
+    let told = text(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{told}");
+    assert!(told.contains("none of 2 lines was understood as json") && told.contains("--field"), "{told}");
+    let output = run(&["keys", log, "--field", "user"]);
+    assert!(output.status.success() && text(&output.stdout).contains("2 requests (json)"));
+}
+
+#[test]
+fn keys_that_are_no_text_are_shown_byte_by_byte_and_requests_without_any_have_no_load() {
+    let directory = Directory::new();
+    let log = directory.path().join("bytes");
+    std::fs::write(&log, b"a\xff\n").unwrap();
+    let told = text(&run(&["keys", log.to_str().unwrap()]).stdout);
+    assert!(told.contains("  a\\xff\n"), "{told}");
+    let line = "1.2.3.4 - - [21/Nov/2026:10:26:20 +0000] \"GET / HTTP/1.1\" 200 1 \"-\" \"-\"\n";
+    let log = directory.file("log", line);
+    let told = text(&run(&["keys", log.to_str().unwrap(), "--key", "query:user"]).stdout);
+    assert!(told.contains("without a key   1") && !told.contains("load"), "{told}");
 }

@@ -33,7 +33,11 @@ impl LogFormat {
         let lines = start.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let lines: Vec<_> = lines.filter(|line| !line.is_empty()).take(LOG_FIRST_LINES).collect();
         let fits = |format: LogFormat| {
-            let is_read = |line: &&&[u8]| format.read(line, None, &mut Stores::default()).is_ok();
+            let is_read = |line: &&&[u8]| match format {
+                // Also one in which nothing is known: keys are no objects.
+                LogFormat::Json => object::is_one(line),
+                _ => format.read(line, None, &mut Stores::default()).is_ok(),
+            };
             lines.iter().filter(is_read).count()
         };
         let others = [Self::Json, Self::HaProxy, Self::Combined].map(|format| (fits(format), format));
@@ -92,6 +96,7 @@ mod tests {
             (format!("\nnot a line\r\n{combined}{combined}"), LogFormat::Combined),
             (haproxy.repeat(2), LogFormat::HaProxy),
             ("{\"path\":\"/a\",\"method\":\"GET\"}\n".to_owned(), LogFormat::Json),
+            ("{\"user\":\"a\"}\n".to_owned(), LogFormat::Json),
             (format!("{}{combined}", "/a\n".repeat(9)), LogFormat::Keys),
             (String::new(), LogFormat::Keys),
         ] {

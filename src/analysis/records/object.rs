@@ -138,11 +138,16 @@ pub(super) fn read<'a>(
     Ok(record)
 }
 
+/// Whether a line is an object at all.
+pub(super) fn is_one(line: &[u8]) -> bool {
+    each(line, |_, _| {}).is_ok()
+}
+
 fn asking<'a>(known: &Known<'a>, stores: &'a mut Stores) -> Result<Asking<'a>, &'static str> {
     let escapes = if known.is_ours { Escapes::PrintableJson } else { Escapes::Json };
     let mut asking = Asking { method: b"GET", ..Asking::default() };
     match (known.target, known.line) {
-        ([], []) => return Err("there is no request in it: name the field with the key"),
+        ([], []) => return Err("there is no request in it: name the field with the key (--field)"),
         ([], line) => asking.read_line(plain(line, escapes, &mut stores.target))?,
         (target, _) => asking.read_target(plain(target, escapes, &mut stores.target)),
     }

@@ -36,6 +36,8 @@ pub(super) struct Sheet<W> {
     /// Rows were printed.
     begun: bool,
     line: Vec<u8>,
+    /// Questions that were answered, or not.
+    questions: u64,
     all_served: bool,
 }
 
@@ -63,6 +65,7 @@ impl<W: Write> Sheet<W> {
             widths: TITLES.map(str::len),
             begun: false,
             line: Vec::new(),
+            questions: 0,
             all_served: true,
         }
     }
@@ -83,6 +86,7 @@ impl<W: Write> Sheet<W> {
         question: &[u8],
         detail: Detail,
     ) -> io::Result<()> {
+        self.questions += 1;
         if self.format == Format::Json && !self.is_one {
             self.line.clear();
             let came = answerer.write(question, detail, &mut self.line);
@@ -104,6 +108,7 @@ impl<W: Write> Sheet<W> {
     /// Takes in an answer that a proxy gave, as a line of JSON.
     pub(super) fn answered(&mut self, line: &[u8], detail: Detail) -> io::Result<()> {
         const FOREIGN: &str = "that is no answer of a proxy of this version";
+        self.questions += 1;
         if let Ok(Unanswered { error }) = serde_json::from_slice(line) {
             return match (self.format, self.is_one) {
                 (Format::Json, false) => self.pass_on(line, false),
@@ -139,7 +144,7 @@ impl<W: Write> Sheet<W> {
             return Ok(());
         }
         self.end_of_batch()?;
-        writeln!(self.out, "no answer: {}", plain(error))
+        writeln!(self.out, "question {}: no answer: {}", self.questions, plain(error))
     }
 
     fn full(&mut self, full: &Explanation) -> io::Result<()> {
@@ -194,7 +199,7 @@ impl<W: Write> Sheet<W> {
 }
 
 /// A key as text that no terminal obeys; bytes that are not UTF-8 as `\xNN`.
-fn printable(key: &str, digits: Option<&str>) -> String {
+pub(in crate::cli) fn printable(key: &str, digits: Option<&str>) -> String {
     let Some(bytes) = digits.and_then(|digits| from_hex(digits).ok()) else {
         return key.escape_debug().to_string();
     };

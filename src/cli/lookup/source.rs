@@ -36,6 +36,14 @@ impl Source {
     /// A file. Nothing is bound and nothing resolved.
     pub(super) fn file(file: &FileArgument, pool: Option<String>) -> Result<Source, Failed> {
         let loaded = load(file)?;
+        let pools = &loaded.config.pools;
+        if let Some(name) = &pool
+            && !pools.iter().any(|pool| *pool.name == **name)
+        {
+            let names: Vec<&str> = pools.iter().map(|pool| &*pool.name).collect();
+            let problem = format_args!("there is no pool {name:?}; there are: {}", names.join(", "));
+            return Err(fail(exit::USAGE, problem));
+        }
         let view = offline_view(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
         let approaches = vec![Approach::default(); loaded.config.pools.len()];
         let plan = make_plan(&loaded.config, &approaches, 1, None);
@@ -134,9 +142,8 @@ impl Running<'_> {
 
     fn refused(&self, said: &Said) -> Failed {
         let hint = match said.status {
-            401 if self.token.is_none() => "\nname the file with the token: --token-file FILE",
             405 => "\nthat proxy is of a version that can't be asked so",
-            _ => "",
+            _ => said.hint(self.token.is_some()),
         };
         fail(exit::FAILURE, format_args!("{}: {}{hint}", self.admin, said.problem()))
     }
