@@ -19,9 +19,26 @@ pub use request::{HeadError, Method, RequestHead, Target, Version, valid_authori
 pub use response::{AnswerError, AnswerHead};
 
 /// Whether the end of a head has come since `scanned` bytes of it were there. For a head that drips in: looking for its end
-/// costs little, parsing it from the front for each byte would not.
+/// costs little, parsing it from the front for each byte would not. Lines may end without a carriage return: whether that is taken is for the
+/// parser to say.
 pub fn has_head_end(bytes: &[u8], scanned: usize) -> bool {
-    memchr::memmem::find(&bytes[scanned.saturating_sub(3)..], b"\r\n\r\n").is_some()
+    let new = &bytes[scanned.saturating_sub(2)..];
+    memchr::memchr_iter(b'\n', new).any(|at| matches!(new[at + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_head_is_seen_wherever_it_is_cut() {
+        for text in [&b"a\r\n\r\n"[..], b"a\n\n", b"a\n\r\n", b"a\r\n\n"] {
+            for scanned in 0..text.len() {
+                assert!(!has_head_end(&text[..text.len() - 1], scanned.min(text.len() - 1)));
+                assert!(has_head_end(text, scanned), "{text:?} after {scanned}");
+            }
+        }
+    }
 }
 
 /// What came of looking at the bytes that have arrived so far.

@@ -31,7 +31,7 @@ pub struct AnswerHead {
     version: Option<Version>,
     /// Every line ends in CRLF, so that lines can be copied as they are.
     pub canonical: bool,
-    /// The backend goes on using the connection.
+    /// The backend goes on using the connection, and nothing in the head makes that doubtful.
     pub keep_alive: bool,
     /// `Connection` names fields that must not pass.
     pub names_fields: bool,
@@ -127,7 +127,11 @@ impl AnswerHead {
             return Err(AnswerError("Connection names too many fields"));
         }
         self.names_fields = named > 0;
-        self.keep_alive = !close && (self.version == Some(Version::Http11) || keep_alive);
+        // A body that the status forbids is announced: more than the head may follow.
+        let is_contradictory =
+            self.status == 204 && (self.codings > 0 || self.length.is_some_and(|length| length > 0));
+        self.keep_alive =
+            !close && !is_contradictory && (self.version == Some(Version::Http11) || keep_alive);
         Ok(())
     }
 
@@ -136,21 +140,24 @@ impl AnswerHead {
     /// # Errors
     /// Two ways to tell the end that contradict each other.
     pub fn framing(&self, request: Method) -> Result<Framing, AnswerError> {
-        if request == Method::Head || matches!(self.status, 100..=199 | 204 | 304) {
+        if matches!(self.status, 100..=199 | 204) {
             return Ok(Framing::None);
         }
-        match (self.length, self.codings) {
-            (Some(length), 0) => Ok(Framing::Length(length)),
-            (None, 1) if self.chunked && self.version == Some(Version::Http11) => Ok(Framing::Chunked),
-            (None, 0) => Ok(Framing::Close),
-            (Some(_), _) => Err(AnswerError("both Content-Length and Transfer-Encoding")),
-            (None, _) => Err(AnswerError("a transfer coding that is not chunked alone")),
-        }
+        let framing = match (self.length, self.codings) {
+            (Some(length), 0) => Framing::Length(length),
+            (None, 1) if self.chunked && self.version == Some(Version::Http11) => Framing::Chunked,
+            (None, 0) => Framing::Close,
+            (Some(_), _) => return Err(AnswerError("both Content-Length and Transfer-Encoding")),
+            (None, _) => return Err(AnswerError("a transfer coding that is not chunked alone")),
+        };
+        // What these would have is told without contradiction, too: whoever errs about that may send a body all the same.
+        let has_none = request == Method::Head || self.status == 304;
+        Ok(if has_none { Framing::None } else { framing })
     }
 
-    /// Whether it announces a body that its status forbids: then more than it says may follow.
-    pub fn is_contradictory(&self) -> bool {
-        self.status == 204 && (self.codings > 0 || self.length.is_some_and(|length| length > 0))
+    /// The length that is told, whether a body of that length follows or not.
+    pub fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// Whether the answer is interim: another follows.
@@ -216,8 +223,22 @@ mod tests {
         let head =
             parse("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
         assert!(head.framing(Method::Get).is_err());
+        for text in ["200 OK", "304 Not Modified"] {
+            let text = format!("HTTP/1.1 {text}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n");
+            assert!(parse(&text).unwrap().framing(Method::Head).is_err());
+        }
         let head = parse("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n").unwrap();
-        assert!(head.framing(Method::Get).is_err());
+        assert!(head.framing(Method::Get).is_err() && head.framing(Method::Head).is_err());
+        for (announced, keeps) in
+            [("Content-Length: 1", false), ("Transfer-Encoding: chunked", false), ("Content-Length: 0", true)]
+        {
+            let head = parse(&format!("HTTP/1.1 204 No Content\r\n{announced}\r\n\r\n")).unwrap();
+            assert_eq!(
+                (head.framing(Method::Get), head.keep_alive),
+                (Ok(Framing::None), keeps),
+                "{announced}"
+            );
+        }
     }
 
     #[test]

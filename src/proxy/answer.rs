@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct Answered {
     /// The connection to the backend can be used again.
     pub(super) keeps_backend: bool,
+    /// It has no body by its status or its request's method: a backend may err about that.
+    pub(super) is_bare: bool,
     /// The connection to the client stays open.
     pub(super) keeps_client: bool,
     /// Both sides have changed to another protocol: what follows is not HTTP.
@@ -96,9 +98,7 @@ impl Receiving<'_> {
             self.terms.progress.passed_over.set(Some(head.status));
             self.input.consume(length);
             let is_over = self.has_been_read(BodyReader::new(framing));
-            return Err(Cut::PassedOver {
-                keeps_backend: is_over && head.keep_alive && !head.is_contradictory(),
-            });
+            return Err(Cut::PassedOver { keeps_backend: is_over && head.keep_alive });
         }
         self.waits.answer_begins();
         self.out = self.buffers.output();
@@ -115,8 +115,9 @@ impl Receiving<'_> {
         if client.body == Framing::Close {
             self.close_means_reset(false);
         }
-        let keeps_backend = head.keep_alive && framing != Framing::Close && !head.is_contradictory();
-        Ok(Answered { keeps_backend, keeps_client: client.keep_alive, has_switched: false })
+        let keeps_backend = head.keep_alive && framing != Framing::Close;
+        let is_bare = framing == Framing::None;
+        Ok(Answered { keeps_backend, is_bare, keeps_client: client.keep_alive, has_switched: false })
     }
 
     /// Throws away what is at hand of a body. Whether that was all: more is not waited for.
@@ -145,7 +146,7 @@ impl Receiving<'_> {
         );
         self.input.consume(length);
         self.write_out().await?;
-        Ok(Answered { keeps_backend: false, keeps_client: false, has_switched: true })
+        Ok(Answered { keeps_backend: false, is_bare: true, keeps_client: false, has_switched: true })
     }
 
     /// The client takes the connection's end for the body's. So until the body has ended, whatever closes the connection

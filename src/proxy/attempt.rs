@@ -167,7 +167,7 @@ impl Attempt<'_> {
     async fn settle(
         &self,
         client: &mut ClientEnd,
-        (connection, guard): (Connection, UnderWay<'_>),
+        (mut connection, guard): (Connection, UnderWay<'_>),
         driven: Driven,
         (begun, now): (Instant, Instant),
         sent: bool,
@@ -185,6 +185,7 @@ impl Attempt<'_> {
             Driven::Received(Err(Cut::PassedOver { keeps_backend })) => (keeps_backend, keeps_backend),
             _ => (false, false),
         };
+        connection.suspect = !matches!(driven, Driven::Received(Ok(Answered { is_bare: false, .. })));
         // A backend that answered before it had read the request is left with an unfinished one.
         let clean = ended && sent && connection.input.is_empty();
         if clean && whole {

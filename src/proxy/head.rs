@@ -250,12 +250,18 @@ pub fn write_answer(
             named.contain(field, input)
                 || changes.is_some_and(|changes| changes.take_away(field.name.of(input)))
         }
-        // RFC 9110 section 8.6: not in an answer that can't have a body. One length is written below.
-        Known::ContentLength => has_no_length || matches!(client.body, Framing::Length(_)),
+        // One length is written below.
+        Known::ContentLength => true,
         known => known.is_hop_by_hop(),
     };
+    let length = match client.body {
+        Framing::Length(length) => Some(length),
+        // RFC 9110 section 8.6: not in an answer that can't have a body; to HEAD, and with 304, what it would be.
+        Framing::None if !has_no_length => answer.length(),
+        _ => None,
+    };
     if client.version == Version::Http2 {
-        return write_section(out, input, answer, client, (changes, skip));
+        return write_section(out, input, answer, (client, length), (changes, skip));
     }
     write_status(out, answer.status, answer.reason(input));
     if answer.canonical {
@@ -271,10 +277,10 @@ pub fn write_answer(
     if let Some(changes) = changes {
         out.extend_from_slice(changes.lines());
     }
-    match client.body {
-        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-        Framing::Length(length) => write_length(out, length),
-        Framing::None | Framing::Close => {}
+    if client.body == Framing::Chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    } else if let Some(length) = length {
+        write_length(out, length);
     }
     if !answer.is_interim() {
         if !client.keep_alive {
@@ -291,7 +297,7 @@ fn write_section(
     out: &mut Vec<u8>,
     input: &[u8],
     answer: &AnswerHead,
-    client: ClientFraming,
+    (client, length): (ClientFraming, Option<u64>),
     (changes, skip): (Option<&FieldChanges>, impl Fn(&Field) -> bool),
 ) {
     let start = http2::begin_headers(out);
@@ -302,7 +308,7 @@ fn write_section(
     for (name, value) in changes.into_iter().flat_map(FieldChanges::added) {
         http2::write_field(out, name.as_bytes(), value.as_bytes());
     }
-    if let Framing::Length(length) = client.body {
+    if let Some(length) = length {
         http2::write_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
     }
     let has_no_body = matches!(client.body, Framing::None | Framing::Length(0));

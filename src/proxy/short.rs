@@ -175,22 +175,24 @@ impl Attempt<'_> {
         }
         if self.onward.leaves_for(head.status) {
             self.progress.passed_over.set(Some(head.status));
-            connection.suspect = framing == Framing::None;
             connection.input.consume(input.len());
             let keeps_backend = head.keep_alive;
             scratch.replace(head);
             return Err(Apart::PassedOver { keeps_backend });
         }
         *out = self.gateway.buffers.output();
-        connection.suspect = framing == Framing::None;
         let client = self.terms(sent).begin(out, input, &head, framing);
         if data > 0 {
             client.carriage().write_before(data as usize, true, out);
         }
         out.extend_from_slice(&input[length..]);
         connection.input.consume(input.len());
-        let answered =
-            Answered { keeps_backend: head.keep_alive, keeps_client: client.keep_alive, has_switched: false };
+        let answered = Answered {
+            keeps_backend: head.keep_alive,
+            is_bare: framing == Framing::None,
+            keeps_client: client.keep_alive,
+            has_switched: false,
+        };
         scratch.replace(head);
         Ok((answered, data as usize))
     }

@@ -1,6 +1,14 @@
 //! How answers come back: framings, interim answers, trailers, connections kept and closed.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 
 use super::support::{Client, Origin, Proxy, eventually, get, soon};
 
@@ -266,4 +274,93 @@ async fn idle_upstream_connections_are_closed_in_time() {
     get(proxy.address, "/", "").await;
     proxy.counts("ringway_upstream_connections_closed_total", &["reason=\"idle\""], 1.0).await;
     eventually("one connection", || origin.connections() == 1).await;
+}
+
+#[tokio::test]
+async fn a_body_that_should_not_be_is_nobodys_answer_however_late_it_comes() {
+    for announced in ["content-length: 38", "transfer-encoding: chunked"] {
+        let (late, origin) = late_body(format!("HTTP/1.1 204 No Content\r\n{announced}\r\n\r\n")).await;
+        let proxy = Proxy::before(&[&origin], "").await;
+        let mut client = Client::connect(proxy.address).await;
+        assert_eq!(client.get("/first", "").await.status, 204);
+        let next = client.get("/next", "").await;
+        late.notify_one();
+        assert_eq!((next.status, next.text(), origin.connections()), (200, "own", 2), "{announced}");
+    }
+    for announced in ["content-length: 38\r\ntransfer-encoding: chunked", "transfer-encoding: gzip"] {
+        let (_late, origin) = late_body(format!("HTTP/1.1 200 OK\r\n{announced}\r\n\r\n")).await;
+        let proxy = Proxy::before(&[&origin], "").await;
+        let mut client = Client::connect(proxy.address).await;
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.answer_to("HEAD").await.status, 502, "{announced}");
+    }
+}
+
+/// A backend whose first connection answers with this, and with what looks like another answer when it is told to.
+async fn late_body(first: String) -> (Arc<Notify>, Origin) {
+    let (late, told) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let when = late.clone();
+    let origin = Origin::with("one", move |mut peer| {
+        let (first, late, told) = (first.clone(), late.clone(), told.clone());
+        async move {
+            while peer.request().await.is_some() {
+                let own = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nown".to_vec();
+                let is_first = !told.swap(true, Ordering::Relaxed);
+                let answer = if is_first { first.clone().into_bytes() } else { own };
+                let _ = peer.stream.write_all(&answer).await;
+                if is_first {
+                    late.notified().await;
+                    let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").await;
+                }
+            }
+        }
+    })
+    .await;
+    (when, origin)
+}
+
+#[tokio::test]
+async fn a_length_is_told_once() {
+    for (method, status) in [("HEAD", "200 OK"), ("GET", "304 Not Modified")] {
+        let reply = format!("HTTP/1.1 {status}\r\nContent-Length: 05\r\nContent-Length: 5\r\n\r\n");
+        let origin = Origin::answering("one", reply.as_bytes()).await;
+        let proxy = Proxy::before(&[&origin], "").await;
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let answer = client.answer_to(method).await;
+        let told: Vec<&str> = answer
+            .head
+            .lines()
+            .filter(|line| line.to_ascii_lowercase().starts_with("content-length"))
+            .collect();
+        assert_eq!(told, ["content-length: 5"], "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn bare_line_feeds_are_taken_in_one_piece_as_in_many() {
+    for head in ["HTTP/1.1 200 OK\nContent-Length: 5\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n"] {
+        let rest = Arc::new(Notify::new());
+        let when = rest.clone();
+        let origin = Origin::with("one", move |mut peer| {
+            let rest = rest.clone();
+            async move {
+                while peer.request().await.is_some() {
+                    // Who has read the interim answer has the part behind it too.
+                    let begin = format!("HTTP/1.1 103 Early Hints\r\n\r\n{head}");
+                    let _ = peer.stream.write_all(begin.as_bytes()).await;
+                    rest.notified().await;
+                    let _ = peer.stream.write_all(b"\nhello").await;
+                }
+            }
+        })
+        .await;
+        let proxy = Proxy::before(&[&origin], "").await;
+        let mut client = Client::connect(proxy.address).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let interim = client.until(b"\r\n\r\n").await.unwrap();
+        assert!(interim.starts_with(b"HTTP/1.1 103"), "{interim:?}");
+        when.notify_one();
+        assert_eq!(soon("the rest of the answer", client.answer()).await.text(), "hello");
+    }
 }
