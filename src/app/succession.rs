@@ -152,6 +152,7 @@ impl Running {
     /// Begins to answer at the addresses that it was handed.
     pub fn take_charge(&self) {
         self.reloader.handover.done.fetch_add(1, Relaxed);
+        self.front.claim();
         self.in_charge.send_replace(true);
     }
 

@@ -142,7 +142,7 @@ impl Front {
             &policy.address,
         );
         let bound = match handed {
-            Some(handed) => Listener::adopt(handed, policy, self.workers),
+            Some(handed) => Listener::adopt(handed, self.workers),
             None => Listener::bind(policy, self.workers),
         };
         let bound = bound.map_err(|error| FrontError::Bind {
@@ -212,6 +212,12 @@ impl Front {
     /// There are no descriptors for copies.
     pub fn to_hand_over(&self) -> io::Result<Vec<Handed>> {
         self.sites().iter().map(|site| site.to_hand_over()).collect()
+    }
+
+    /// This process has the charge of sockets that it was handed, and of what belongs to them. Before, nothing that it does may touch them: another
+    /// one answers there, and goes on if this one fails.
+    pub fn claim(&self) {
+        self.sites().iter().for_each(|site| site.claim());
     }
 
     /// Another process has the sockets now, and what belongs to them.

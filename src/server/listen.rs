@@ -70,7 +70,7 @@ impl Listener {
     ///
     /// # Errors
     /// They are not what they are said to be.
-    pub(super) fn adopt(handed: Handed, policy: &ListenerPolicy, workers: usize) -> io::Result<Listener> {
+    pub(super) fn adopt(handed: Handed, workers: usize) -> io::Result<Listener> {
         handed.check()?;
         let Handed { address, sockets, file, .. } = handed;
         let mut doors = Vec::with_capacity(sockets.len());
@@ -88,13 +88,13 @@ impl Listener {
                 Some(file) => Door::Unix(socket.into(), file.clone()),
             });
         }
-        match (&address, &file) {
-            (Endpoint::Tcp(socket), _) if doors.len() < workers => match join_tcp(*socket, &doors, workers) {
+        if let Endpoint::Tcp(socket) = &address
+            && doors.len() < workers
+        {
+            match join_tcp(*socket, &doors, workers) {
                 Ok(further) => doors.extend(further),
                 Err(error) => tracing::debug!(%address, %error, "workers share sockets"),
-            },
-            (Endpoint::Unix(path), Some(file)) if file.is_ours() => set_mode(path, policy.mode)?,
-            _ => {}
+            }
         }
         Ok(Listener { address, doors })
     }
@@ -190,7 +190,8 @@ fn is_left_over(path: &Path) -> bool {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    identity: (u64, u64),
+    /// Device and inode. `None`: it is not known, and somebody else's.
+    identity: Option<(u64, u64)>,
     /// Somebody else takes it away.
     is_foreign: AtomicBool,
 }
@@ -199,18 +200,14 @@ impl SocketFile {
     fn of(path: &Path) -> io::Result<SocketFile> {
         Ok(SocketFile {
             path: path.to_owned(),
-            identity: identity(path)?,
+            identity: Some(identity(path)?),
             is_foreign: AtomicBool::new(false),
         })
     }
 
-    /// One that another process has made, and has handed over if its identity is known.
+    /// One that another process has made. It hands it over later, with the sockets' charge, if it tells its identity.
     fn handed(path: &Path, identity: Option<(u64, u64)>) -> SocketFile {
-        SocketFile {
-            path: path.to_owned(),
-            identity: identity.unwrap_or_default(),
-            is_foreign: AtomicBool::new(identity.is_none()),
-        }
+        SocketFile { path: path.to_owned(), identity, is_foreign: AtomicBool::new(true) }
     }
 
     fn is_ours(&self) -> bool {
@@ -219,7 +216,21 @@ impl SocketFile {
 
     /// What another process needs to know to take it away.
     pub(super) fn identity(&self) -> Option<(u64, u64)> {
-        self.is_ours().then_some(self.identity)
+        self.identity.filter(|_| self.is_ours())
+    }
+
+    /// From now on this process takes it away, and has said who may connect. A service manager's stays that one's.
+    pub(super) fn claim(&self, mode: u32) {
+        if self.identity.is_none() {
+            return;
+        }
+        self.is_foreign.store(false, Relaxed);
+        // Somebody else may have made it: what is right already needs no rights.
+        let has = fs::symlink_metadata(&self.path).map(|found| found.permissions().mode() & 0o7777);
+        let set = has.and_then(|has| if has == mode { Ok(()) } else { set_mode(&self.path, mode) });
+        if let Err(error) = set {
+            tracing::error!(file = %self.path.display(), %error, "the mode of the socket's file can't be changed");
+        }
     }
 
     /// From now on another process takes it away.
@@ -236,7 +247,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_ours()
-            && identity(&self.path).is_ok_and(|found| found == self.identity)
+            && identity(&self.path).is_ok_and(|found| Some(found) == self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(file = %self.path.display(), %error, "the socket's file can't be removed");

@@ -116,6 +116,16 @@ impl Site {
         })
     }
 
+    /// This process answers there now: a Unix socket's file is its own.
+    pub(super) fn claim(&self) {
+        let mode = self.doorway().policy.mode;
+        for door in &*self.doors.lock().unwrap_or_else(PoisonError::into_inner) {
+            if let Door::Unix(_, file) = door {
+                file.claim(mode);
+            }
+        }
+    }
+
     /// Another process has them now: a Unix socket's file is that one's.
     pub(super) fn give_away(&self) {
         for door in &*self.doors.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::Output,
     sync::{
@@ -19,6 +20,7 @@ use super::support::{
     Client, Origin, eventually, get,
     process::{Running, run, signal},
     proxy::{configuration, sum},
+    relay::Relay,
 };
 
 /// A configuration with a token for orders, which stands beside it.
@@ -145,8 +147,14 @@ async fn a_takeover_that_fails_leaves_everything_as_it_was_and_says_why() {
     let origin = Origin::named("one").await;
     let folder = super::support::process::Directory::new();
     let token = folder.file("token", "s3cret\n");
+    let path = folder.path().join("ringway.sock");
+    let local = |mode: &str| {
+        let address = format!("address = \"unix:{}\"", path.display());
+        format!("\n[[listeners]]\n{address}\nname = \"local\"\nmode = \"{mode}\"\n")
+    };
+    let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     let text = with_token(&[&origin], &token);
-    let mut running = Running::start(&text);
+    let mut running = Running::start(&format!("{text}{}", local("0600")));
     let mut kept = Client::connect(running.address).await;
     assert_eq!(kept.get("/", "").await.status, 200);
 
@@ -159,10 +167,14 @@ async fn a_takeover_that_fails_leaves_everything_as_it_was_and_says_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let second =
         format!("\n[[listeners]]\naddress = \"{}\"\nname = \"second\"\n", taken.local_addr().unwrap());
-    running.write_configuration(&format!("{text}{second}"));
+    running.write_configuration(&format!("{text}{}{second}", local("0666")));
     let output = upgrade(&running, &token);
     let reason = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && reason.contains("can't listen on"), "{reason}");
+    // What the failed one was handed is still the running one's: its file, its mode, its answers.
+    assert_eq!(mode(), 0o600);
+    let relay = Relay::to_unix(&path).await;
+    assert_eq!(get(relay.address, "/", "").await.status, 200);
 
     assert_eq!(metric(&running, "ringway_takeovers_total", &["failure"]).await, 2.0);
     assert_eq!(kept.get("/", "").await.header("connection"), None);
@@ -171,14 +183,16 @@ async fn a_takeover_that_fails_leaves_everything_as_it_was_and_says_why() {
 
     // What is right again works.
     drop(taken);
-    running.write_configuration(&format!("{text}{second}"));
+    running.write_configuration(&format!("{text}{}{second}", local("0666")));
     let output = upgrade(&running, &token);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let pid = running.succeeded().await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("process {pid} has taken over\n"));
     assert_eq!(get(running.address, "/", "").await.status, 200);
     assert_eq!(get(running.admin, "/readyz", "").await.status, 200);
+    assert_eq!((mode(), get(relay.address, "/", "").await.status), (0o666, 200));
     running.end(pid).await;
+    assert!(!path.exists(), "the socket's file is left behind");
 }
 
 #[tokio::test]
