@@ -173,7 +173,7 @@ impl Fleet {
         let before = member.standing();
         let mut moved = false;
         match event.fact {
-            Fact::Probed(outcome) => member.probed(&outcome, plan, may_eject, now),
+            Fact::Probed(outcome) => moved = member.probed(&outcome, plan, may_eject, now),
             Fact::Resolved(addresses) => moved = member.resolved(addresses),
             Fact::NotResolved(error) => member.not_resolved(&error),
             // A failure from a trial that is over, or from before a change of the configuration: it counts in the row, and is no row.
@@ -534,6 +534,24 @@ mod tests {
             scene.apply(0, Fact::Probed(outcome));
         }
         assert_eq!(scene.standing(0), Standing::Trial);
+    }
+
+    #[test]
+    fn who_stays_down_for_another_reason_says_so() {
+        let mut scene = Scene::serving(plan(&["a", "b"]));
+        let reasons = |scene: &mut Scene| {
+            let view = scene.fleet.view();
+            let member = &view.pools[0].members[0];
+            (member.reason.to_string(), member.health_reason.to_string())
+        };
+        for reason in
+            ["refused", "refused", "refused", "the certificate is another's", "the certificate is another's"]
+        {
+            scene.apply(0, Fact::Probed(Outcome::fail(reason)));
+        }
+        assert_eq!(scene.standing(0), Standing::Down);
+        let second = "the certificate is another's".to_owned();
+        assert_eq!(reasons(&mut scene), (second.clone(), second));
     }
 
     #[test]

@@ -117,9 +117,15 @@ impl MemberState {
         }
     }
 
-    /// A probe ended.
-    pub(super) fn probed(&mut self, outcome: &Outcome, plan: &PoolPlan, may_eject: bool, now: Moment) {
-        let Some(thresholds) = plan.thresholds else { return };
+    /// A probe ended. Whether something is to be told beside the standing.
+    pub(super) fn probed(
+        &mut self,
+        outcome: &Outcome,
+        plan: &PoolPlan,
+        may_eject: bool,
+        now: Moment,
+    ) -> bool {
+        let Some(thresholds) = plan.thresholds else { return false };
         let (was, before) = (self.health, self.standing());
         self.health = self.health.after(outcome.is_pass(), thresholds);
         let was_down = matches!(was, Health::Down { .. });
@@ -146,6 +152,19 @@ impl MemberState {
                 self.reason = self.trust_reason.clone();
             }
         }
+        was_down && is_down && !outcome.is_pass() && self.is_down_because(outcome.reason())
+    }
+
+    /// It stays down, for a reason that may be another one by now: whoever mends the first is to see the second. Whether it is.
+    fn is_down_because(&mut self, reason: Arc<str>) -> bool {
+        if self.health_reason == reason {
+            return false;
+        }
+        if self.reason == self.health_reason {
+            self.reason = reason.clone();
+        }
+        self.health_reason = reason;
+        true
     }
 
     /// Its host name was resolved.
