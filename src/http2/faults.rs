@@ -53,7 +53,7 @@ pub(super) fn reset(state: &mut State, head: FrameHead, payload: &[u8], now: Ins
     if payload.len() != 4 {
         return Err(wrong_size());
     }
-    if head.stream > state.highest {
+    if !state.was_opened(head.stream) {
         return Err(broken("a stream that was never opened is given up"));
     }
     let code = read_u31(payload);
@@ -161,7 +161,7 @@ pub(super) fn window_update(
         state.grant();
         return Ok(());
     }
-    if head.stream > state.highest {
+    if !state.was_opened(head.stream) {
         return Err(broken("a window of a stream that was never opened"));
     }
     let Some(one) = state.find(head.stream).filter(|one| one.lost.is_none()) else { return Ok(()) };

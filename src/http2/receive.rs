@@ -134,18 +134,15 @@ impl Mux {
         if payload.is_empty() && !ends {
             state.patience.try_one(Http2Fault::EmptyFrames, now)?;
         }
-        if head.stream > state.highest {
+        if !state.was_opened(head.stream) {
             return Err(broken("payload on a stream that was never opened"));
         }
         let is_server = state.is_server;
-        let Some(one) = state.find(head.stream) else {
+        // Whether somebody still works on it makes no difference to the peer.
+        let Some(one) = state.find(head.stream).filter(|one| one.lost.is_none()) else {
             state.took(whole as u32);
             return after_the_end(state, head.stream, now);
         };
-        if one.lost.is_some() {
-            state.took(whole as u32);
-            return Ok(());
-        }
         if one.has_ended {
             state.took(whole as u32);
             return fault_of_stream(state, head.stream, ErrorCode::StreamClosed, now);
@@ -252,9 +249,11 @@ impl Mux {
         }
         let mut trailers = TrailerSection::default();
         decode(state, block, |entry| trailers.take(entry))?;
-        let Some(one) = state.find(id) else {
+        let is_there = state.find(id).is_some();
+        let Some(one) = state.find(id).filter(|one| one.lost.is_none()) else {
             return match state.ending_of(id) {
                 Some(true) => Ok(()),
+                None if is_there => Ok(()),
                 Some(false) => Err(Fault {
                     code: ErrorCode::StreamClosed,
                     kind: Http2Fault::Protocol,
@@ -263,9 +262,6 @@ impl Mux {
                 None => Err(broken("a stream's number that is not above those before")),
             };
         };
-        if one.lost.is_some() {
-            return Ok(());
-        }
         if one.has_ended {
             return fault_of_stream(state, id, ErrorCode::StreamClosed, now);
         }

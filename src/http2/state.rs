@@ -205,6 +205,11 @@ impl One {
 }
 
 impl State {
+    /// Whether there is or was a stream of this number. Even ones are a server's, which we never have and never let anybody have.
+    pub(super) fn was_opened(&self, id: u32) -> bool {
+        id % 2 == 1 && id <= self.highest
+    }
+
     /// The stream of this number, if somebody works on it.
     pub(super) fn find(&mut self, id: u32) -> Option<&mut One> {
         let at = self.streams.binary_search_by_key(&id, |(id, _)| *id).ok()?;

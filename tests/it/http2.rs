@@ -325,7 +325,7 @@ async fn bodies_that_do_not_keep_their_word_end_their_stream() {
         section(&fields)
     };
     let head = |length| frame(HEADERS, 4, 1, &post(length));
-    let cases: [(&str, Vec<Vec<u8>>, u32); 9] = [
+    let cases: [(&str, Vec<Vec<u8>>, u32); 10] = [
         ("too long", vec![head("3"), frame(DATA, 1, 1, b"four")], 1),
         ("too short", vec![head("5"), frame(DATA, 1, 1, b"four")], 1),
         ("too short in two", vec![head("5"), frame(DATA, 0, 1, b"four"), frame(DATA, 1, 1, b"")], 1),
@@ -338,6 +338,11 @@ async fn bodies_that_do_not_keep_their_word_end_their_stream() {
         ),
         ("trailers with line ends", vec![head(""), frame(HEADERS, 5, 1, &section(&[("x", "a\r\nb: c")]))], 1),
         ("a window that grows by nothing", vec![head(""), frame(WINDOW_UPDATE, 0, 1, &[0; 4])], 1),
+        (
+            "payload after it was given up",
+            vec![head(""), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), frame(DATA, 0, 1, b"x")],
+            5,
+        ),
         (
             "a window beyond all bounds",
             vec![
@@ -390,6 +395,14 @@ async fn faults_of_the_connection_end_it_with_their_code() {
         ("a window of a stream that is not", frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]), 1),
         ("a window beyond all bounds", frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]), 3),
         ("the end of a stream that is not", frame(RST_STREAM, 0, 1, &[0; 4]), 1),
+        ("payload on an even stream", [request(3), frame(DATA, 0, 2, b"x")].concat(), 1),
+        ("a window of an even stream", [request(3), frame(WINDOW_UPDATE, 0, 2, &[0, 0, 0, 1])].concat(), 1),
+        ("the end of an even stream", [request(3), frame(RST_STREAM, 0, 2, &[0; 4])].concat(), 1),
+        (
+            "a head after the stream was given up",
+            [post.clone(), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), request(1)].concat(),
+            5,
+        ),
         ("an end of three bytes", [post.clone(), frame(RST_STREAM, 0, 1, &[0; 3])].concat(), 6),
         ("a continuation of nothing", frame(CONTINUATION, 4, 1, &good), 1),
         ("a section broken into", [frame(HEADERS, 1, 1, &good), frame(PING, 0, 0, &[0; 8])].concat(), 1),
@@ -633,6 +646,9 @@ async fn draining_lets_streams_end_and_takes_what_was_on_its_way() {
     let (mut raw, mut idle) = (Raw::connect(proxy.address).await, Raw::connect(proxy.address).await);
     raw.ask(1, &GOOD).await;
     eventually("the request is there", || origin.seen().len() == 1).await;
+    // A connection that the proxy has not looked at yet may end without a word.
+    idle.send(frame(PING, 0, 0, &[0; 8])).await;
+    idle.next_of(PING).await.unwrap();
     let stopping = tokio::spawn(proxy.stop());
     let goaway = raw.next_of(GOAWAY).await.unwrap();
     assert_eq!(goaway.payload, [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
