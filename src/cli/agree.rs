@@ -127,6 +127,10 @@ fn tokens(arguments: &Arguments) -> Result<Vec<String>, Failed> {
         let problem = format_args!("{files} token files for {proxies} proxies: write one, or one for each");
         return Err(fail(exit::USAGE, problem));
     }
+    let again = arguments.proxies.iter().enumerate().find(|(at, url)| arguments.proxies[..*at].contains(url));
+    if let Some((_, url)) = again {
+        return Err(fail(exit::USAGE, format_args!("{url} is named twice: it agrees with itself")));
+    }
     let read = |file: &PathBuf| {
         let text = std::fs::read_to_string(file)
             .map_err(|error| fail(exit::FAILURE, format_args!("{}: {error}", file.display())))?;

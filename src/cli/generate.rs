@@ -17,7 +17,7 @@ pub(super) struct Completions {
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
     /// Directory to write to; it must exist
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
 }
 

@@ -111,13 +111,16 @@ async fn who_can_t_be_asked_is_named_and_does_not_hide_what_the_others_say() {
     let (code, found) = findings(&[&one], &[&gone]).await;
     assert_eq!((code, &found["verdict"]), (Some(1), &"unreachable".into()));
     assert!(found["proxies"][1]["error"].as_str().unwrap().contains("refused"), "{found}");
+    let other = gone.replace("127.0.0.1", "127.0.0.2");
     for (asked, said) in
-        [([&*gone, &gone], "none could be asked"), ([&one.admin.to_string(), &gone], "only one")]
+        [([&*gone, &other], "none could be asked"), ([&one.admin.to_string(), &gone], "only one")]
     {
         let told = String::from_utf8(agree(&asked).await.stdout).unwrap();
         assert!(told.contains(said) && !told.contains("agree"), "{told}");
     }
-    assert_eq!(agree(&[&gone, &gone, "--timeout", "0s"]).await.status.code(), Some(2));
+    for wrong in [&[&*gone, &other, "--timeout", "0s"][..], &[&gone, &gone]] {
+        assert_eq!(agree(wrong).await.status.code(), Some(2));
+    }
     assert_eq!(findings(&[&one, &two], &[&gone]).await.0, Some(4));
 }
 

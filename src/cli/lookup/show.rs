@@ -106,8 +106,10 @@ impl<W: Write> Sheet<W> {
     }
 
     /// Takes in an answer that a proxy gave, as a line of JSON.
+    ///
+    /// # Errors
+    /// `InvalidData` if it is none; or it can't be printed.
     pub(super) fn answered(&mut self, line: &[u8], detail: Detail) -> io::Result<()> {
-        const FOREIGN: &str = "that is no answer of a proxy of this version";
         self.questions += 1;
         if let Ok(Unanswered { error }) = serde_json::from_slice(line) {
             return match (self.format, self.is_one) {
@@ -121,12 +123,12 @@ impl<W: Write> Sheet<W> {
                     self.pass_on(line, full.status.is_none())
                 }
                 Ok(full) => self.full(&full),
-                Err(_) => self.unanswered(FOREIGN),
+                Err(_) => Err(foreign()),
             },
             Detail::Brief => match serde_json::from_slice::<Brief<'_>>(line) {
                 Ok(brief) if self.format == Format::Json => self.pass_on(line, brief.status.is_none()),
                 Ok(brief) => self.brief(&brief),
-                Err(_) => self.unanswered(FOREIGN),
+                Err(_) => Err(foreign()),
             },
         }
     }
@@ -196,6 +198,13 @@ impl<W: Write> Sheet<W> {
         }
         Ok(())
     }
+}
+
+fn foreign() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "that is no answer of a proxy's admin listener, or of another version",
+    )
 }
 
 /// A key as text that no terminal obeys; bytes that are not UTF-8 as `\xNN`.

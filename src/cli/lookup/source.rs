@@ -2,7 +2,11 @@
 //!
 //! Owns the asking, as many questions at once as the other side takes. Prints nothing.
 
-use std::{io::Write, net::SocketAddr, time::Instant};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    time::Instant,
+};
 
 use super::{
     super::{
@@ -130,7 +134,12 @@ impl Running<'_> {
         }
         let mut answered = 0;
         for line in lines_of(&said.body) {
-            sheet.answered(line, detail)?;
+            sheet.answered(line, detail).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => {
+                    Stopped::from(fail(exit::FAILURE, format_args!("{}: {error}", self.admin)))
+                }
+                _ => error.into(),
+            })?;
             answered += 1;
         }
         if answered != questions.len() {

@@ -77,7 +77,7 @@ impl Proxy {
     fn ask(&self, line: &str, body: &[u8], limit: Option<Duration>) -> Result<Vec<u8>, String> {
         match ask(self.admin, line, self.token.as_deref(), body, limit) {
             Ok(Said { status: 200, body }) => Ok(body),
-            Ok(said) => Err(said.problem()),
+            Ok(said) => Err(said.problem() + said.hint(self.token.is_some())),
             Err(error) => Err(error.to_string()),
         }
     }
