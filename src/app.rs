@@ -174,6 +174,9 @@ impl Running {
     pub fn start_with(loaded: Loaded, inherited: Inherited) -> Result<Running, StartError> {
         let Loaded { config, public, file, .. } = loaded;
         let Inherited { mut sockets, from } = inherited;
+        if let Some(user) = &config.server.user {
+            privileges::will_become(user)?;
+        }
         let token = read_token(&config)?;
         let approaches = load_approaches(&config)?;
         let worker_count = worker_count(&config.server);

@@ -1,21 +1,30 @@
 //! What the process may do: given up once everything is bound and open.
 //!
-//! Owns the change of user and the report of what is left. The C library changes all threads at once, so it does not matter which have been
-//! started; nothing has been read from a client by then.
+//! Owns the change of user, whose the files are that are made before it, and the report of what is left. The C library changes all threads at
+//! once, so it does not matter which have been started; nothing has been read from a client by then.
 
-use std::io;
+use std::{fs::File, io, os::unix::fs::fchown, path::Path, sync::OnceLock};
 
-use nix::unistd::{User, getegid, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Uid, User, getegid, geteuid, setgid, setgroups, setuid};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 /// Why the user can't be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// Nobody has that name.
-    #[error("there is no user {0:?}; `useradd --system {0}` makes one")]
+    #[error("there is no user {0:?} (`server.user`); `useradd --system {0}` makes one")]
     NoSuchUser(String),
+    /// It is a number, and nobody has that as a name.
+    #[error("{number:?} is no user (`server.user`): it takes a name, not a number{}", who.as_ref().map_or_else(String::new, |who| format!(", here {who:?}")))]
+    Number {
+        /// The number.
+        number: String,
+        /// Who has it.
+        who: Option<String>,
+    },
     /// The system does not allow it, or can't tell.
     #[error(
-        "can't become the user {user:?}: {error}; only root can change the user, so start as root or leave `server.user` out"
+        "can't become the user {user:?} (`server.user`): {error}; only root can change the user, so start as root or leave `server.user` out"
     )]
     Refused {
         /// Whom.
@@ -25,14 +34,74 @@ pub enum PrivilegeError {
     },
 }
 
+/// The user who has this name.
+///
+/// # Errors
+/// Nobody has, or the system can't tell.
+pub fn find(name: &str) -> Result<User, PrivilegeError> {
+    let refused = |error: nix::Error| PrivilegeError::Refused { user: name.to_owned(), error: error.into() };
+    match User::from_name(name).map_err(refused)? {
+        Some(user) => Ok(user),
+        None => Err(match name.parse() {
+            Ok(number) => {
+                let who = User::from_uid(Uid::from_raw(number)).ok().flatten();
+                PrivilegeError::Number { number: name.to_owned(), who: who.map(|user| user.name) }
+            }
+            Err(_) => PrivilegeError::NoSuchUser(name.to_owned()),
+        }),
+    }
+}
+
+/// Whom the process is to become: its user and group.
+static TO_BE: OnceLock<(u32, u32)> = OnceLock::new();
+
+/// From now on, what is made for the user whom the process will become is given to that user.
+///
+/// # Errors
+/// There is no such user.
+pub fn will_become(name: &str) -> Result<(), PrivilegeError> {
+    let user = find(name)?;
+    // Once in a process: a second proxy in one is the tests' case alone.
+    let _ = TO_BE.set((user.uid.as_raw(), user.gid.as_raw()));
+    Ok(())
+}
+
+/// To whom something that is made now has to be given, if not to the one who makes it.
+fn whose() -> Option<(u32, u32)> {
+    TO_BE.get().copied().filter(|(user, _)| geteuid().as_raw() != *user)
+}
+
+/// Gives a file that was just made to the user whom the process will become.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn give(file: &File) -> io::Result<()> {
+    whose().map_or(Ok(()), |(user, group)| fchown(file, Some(user), Some(group)))
+}
+
+/// Gives a folder or a socket that was just made. Follows no link, and gives nothing else that may have taken its place.
+///
+/// # Errors
+/// The system does not allow it.
+pub fn give_made(path: &Path) -> io::Result<()> {
+    let Some((user, group)) = whose() else { return Ok(()) };
+    let found =
+        rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);
+    if !matches!(kind, FileType::Directory | FileType::Socket) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has taken its place"));
+    }
+    let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
+    Ok(rustix::fs::chownat(&found, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?)
+}
+
 /// Becomes this user, with that user's own group and no other, for good.
 ///
 /// # Errors
 /// It did not come about: the process must not go on with more than it was meant to have.
 pub fn become_user(name: &str) -> Result<(), PrivilegeError> {
     let refused = |error: nix::Error| PrivilegeError::Refused { user: name.to_owned(), error: error.into() };
-    let user = User::from_name(name).map_err(refused)?;
-    let user = user.ok_or_else(|| PrivilegeError::NoSuchUser(name.to_owned()))?;
+    let user = find(name)?;
     if (geteuid(), getegid()) == (user.uid, user.gid) {
         return Ok(());
     }
@@ -41,10 +110,16 @@ pub fn become_user(name: &str) -> Result<(), PrivilegeError> {
     setgid(user.gid).map_err(refused)?;
     setuid(user.uid).map_err(refused)?;
     // One that could come back was not given up.
-    if !user.uid.is_root() && setuid(nix::unistd::Uid::from_raw(0)).is_ok() {
+    if !user.uid.is_root() && setuid(Uid::from_raw(0)).is_ok() {
         return Err(PrivilegeError::Refused { user: name.to_owned(), error: io::ErrorKind::Other.into() });
     }
     Ok(())
+}
+
+/// The name of the user that the process is.
+pub fn name() -> String {
+    let user = User::from_uid(geteuid()).ok().flatten();
+    user.map_or_else(|| geteuid().to_string(), |user| user.name)
 }
 
 /// User, group and capabilities that the process has, for its log.

@@ -25,6 +25,7 @@ use crate::{
     endpoint::Endpoint,
     io::{Detached, Stream},
     limits::LISTEN_BACKLOG,
+    privileges,
 };
 
 /// The address of a client that has none: whoever reaches a Unix socket is on this machine.
@@ -150,6 +151,8 @@ fn bind_unix(path: &Arc<Path>, mode: u32) -> io::Result<(Endpoint, Vec<Door>)> {
     let file = Arc::new(SocketFile::of(path)?);
     // Before it listens: nobody gets in whom the mode keeps out.
     set_mode(path, mode)?;
+    // The process after this one sets the mode again.
+    privileges::give_made(path)?;
     socket.listen(LISTEN_BACKLOG as i32)?;
     Ok((Endpoint::Unix(path.clone()), vec![Door::Unix(socket.into(), file)]))
 }

@@ -257,8 +257,15 @@ impl AccessWriter {
     }
 }
 
+/// Opens the file, and makes it if there is none, for the user whom the process is to become: it will be opened again.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    match OpenOptions::new().append(true).create_new(true).open(path) {
+        Ok(made) => crate::privileges::give(&made).map(|()| made),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().append(true).create(true).open(path)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, counts: &Counts) {

@@ -31,7 +31,10 @@ use rustls::{
 };
 
 use super::{AcmePolicy, Certificate, CertificateFiles, ListenerTls, PROOF, TlsProblem, upkeep::Secured};
-use crate::limits::{ACME_RETRY, ACME_RETRY_MOST, ACME_TRY};
+use crate::{
+    limits::{ACME_RETRY, ACME_RETRY_MOST, ACME_TRY},
+    privileges,
+};
 
 impl AcmePolicy {
     /// Where the certificate and its key are kept.
@@ -60,16 +63,26 @@ impl AcmePolicy {
                 "{folder}: {error}; `acme.folder` must be a folder that Ringway can write to"
             ))
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(|error| wrong(&error))?;
+        make_folder(&self.folder).map_err(|error| wrong(&error))?;
         if self.file().exists() {
             return Ok(());
         }
         let text = placeholder(&self.names).map_err(|error| wrong(&error))?;
         write(&self.file(), &text).map_err(|error| wrong(&error))
+    }
+}
+
+/// Makes a folder, and those that it is in where they are missing. What is made belongs to the user whom the process is to become.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => privileges::give_made(folder),
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Nothing above it: that is not to be had.
+            make_folder(folder.parent().filter(|above| !above.as_os_str().is_empty()).ok_or(error)?)?;
+            make_folder(folder)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -86,10 +99,22 @@ fn placeholder(names: &[String]) -> Result<String, rcgen::Error> {
 
 /// Writes a file so that nobody ever sees half of it, or may read it who should not.
 fn write(file: &Path, text: &str) -> io::Result<()> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("{} can't be written: {error}", file.display()))
+    };
+    replace(file, text).map_err(named)
+}
+
+fn replace(file: &Path, text: &str) -> io::Result<()> {
     let new = file.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    io::Write::write_all(&mut options.open(&new)?, text.as_bytes())?;
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Never through a link that is there already: the folder may belong to a user who is not to write elsewhere.
+    let mut opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    privileges::give(&opened)?;
+    io::Write::write_all(&mut opened, text.as_bytes())?;
     fs::rename(new, file)
 }
 
@@ -316,6 +341,9 @@ async fn account(policy: &AcmePolicy) -> Result<Account, Failed> {
             write(&file, &text)?;
             Ok(account)
         }
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            let named = format!("{} can't be read: {error}", file.display());
+            Err(io::Error::new(error.kind(), named).into())
+        }
     }
 }

@@ -34,6 +34,7 @@ mod metrics;
 mod pains;
 mod plan;
 mod preface;
+mod privileges;
 mod reload;
 mod repeats;
 mod replay;
