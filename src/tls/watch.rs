@@ -118,7 +118,11 @@ impl Watched {
                 // Once for each, not four times a second.
                 if trouble.is_none() || trouble != self.trouble {
                     self.tls.count_refused();
-                    tracing::error!(listener = self.name, %problem, "changed certificates are refused; the old ones stay");
+                    let what = match is_passing {
+                        true => "certificates can't be read again; those in force stay",
+                        false => "changed certificates are refused; the old ones stay",
+                    };
+                    tracing::error!(listener = self.name, %problem, "{what}");
                 }
                 self.trouble = trouble;
             }
