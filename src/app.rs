@@ -6,6 +6,7 @@ mod charts;
 mod plans;
 mod reload;
 mod succession;
+pub mod surroundings;
 
 use std::{
     io,
@@ -36,7 +37,9 @@ use crate::{
     fleet::{Unchanged, View},
     privileges::{self, PrivilegeError, become_user},
     proxy::{Common, Gateway, Picture},
-    server::{Entrance, Front, FrontError, Handed, Phase, ServerPolicy, Site, Worker, take_handed},
+    server::{
+        Entrance, Front, FrontError, Handed, Phase, ServerPolicy, Site, Worker, right_needed, take_handed,
+    },
     tally::WorkerCells,
     telemetry::{
         access::AccessLog,
@@ -50,7 +53,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address can't be bound.
-    #[error("can't listen on {address} ({what}): {error}")]
+    #[error("can't listen on {address} ({what}): {error}{}", right_needed(address, error))]
     Bind {
         /// The address.
         address: Endpoint,
@@ -63,10 +66,10 @@ pub enum StartError {
     #[error(transparent)]
     Ring(#[from] Unchanged),
     /// The file with operators' orders can't be read.
-    #[error("operators' orders: {0}; remove the file to begin without them")]
+    #[error("operators' orders (`server.state_file`): {0}; remove the file to begin without them")]
     Orders(String),
     /// The admin token can't be read.
-    #[error("can't read the admin token from {file}: {error}")]
+    #[error("can't read the admin token from {file} (`admin.token_file`): {error}{}", denied(error))]
     Token {
         /// The file.
         file: String,
@@ -98,7 +101,7 @@ pub enum StartError {
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
     /// The access log can't be opened.
-    #[error("can't open the access log {file}: {error}")]
+    #[error("can't open the access log {file} (`access_log.file`): {error}{}", denied(error))]
     AccessLog {
         /// The file, or standard output.
         file: String,
@@ -193,6 +196,10 @@ impl Running {
         if let Some(user) = &config.server.user {
             become_user(user)?;
         }
+        surroundings::doubts(&config, file.as_deref())
+            .into_iter()
+            .chain(surroundings::exposed_token(&config))
+            .for_each(|doubt| tracing::warn!("{doubt}"));
         tracing::info!(has = privileges::left(), "privileges");
         let watch_policies = watch_policies(&config, &approaches);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
@@ -378,6 +385,16 @@ fn no_access_log(config: &Config, error: io::Error) -> StartError {
     StartError::AccessLog {
         file: file.map_or_else(|| "standard output".into(), |file| file.display().to_string()),
         error,
+    }
+}
+
+/// Who was denied something: after the start that is not who started it.
+fn denied(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("; the process is the user {:?}, who must be allowed to", privileges::name())
+        }
+        _ => String::new(),
     }
 }
 

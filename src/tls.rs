@@ -18,7 +18,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 pub use acme::Proofs;
 pub use backend::{BackendTls, BackendTlsPolicy};
-pub use certificate::{Certificate, CertificateProblem, subject_of};
+pub use certificate::{Certificate, CertificateProblem, is_exposed, subject_of};
 pub use listener::{ListenerTls, TlsProblem};
 pub use upkeep::Upkeep;
 

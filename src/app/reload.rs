@@ -18,11 +18,13 @@ use serde::Serialize;
 
 use super::{
     charts::{orders_of, planned},
+    no_access_log,
     plans::{fleet_plans, load_approaches, make_plan, watch_policies},
+    read_token,
     succession::Handover,
 };
 use crate::{
-    admin::{Admin, InForce, Obeyed, Operator, OperatorError},
+    admin::{InForce, Obeyed, Operator, OperatorError},
     analysis::compare::Comparison,
     config::{self, Config, Loaded},
     control::{Desk, Reconfiguration},
@@ -170,13 +172,13 @@ impl Reloader {
 
     async fn take_in(&self, current: &mut Config, loaded: Loaded) -> Result<Report, String> {
         let Loaded { config, warnings, public, .. } = loaded;
-        let token = Admin::token(&config.admin).map_err(|error| format!("the admin token: {error}"))?;
+        let token = read_token(&config).map_err(|error| error.to_string())?;
         log::check(&config.log).map_err(|error| format!("log level: {error}"))?;
         let approaches = load_approaches(&config).map_err(|error| error.to_string())?;
         let listeners =
             self.front.prepare(&config.listeners, &config.client).map_err(|error| error.to_string())?;
         let opened = self.access().follow(current.access_log.as_ref(), config.access_log.as_ref());
-        let access_log = opened.map_err(|error| format!("the access log can't be opened: {error}"))?;
+        let access_log = opened.map_err(|error| no_access_log(&config, error).to_string())?;
         let plan = Arc::new(make_plan(&config, &approaches, self.workers, access_log.clone()));
         let hung = self.pictures.clone();
         let report = self.desk.reconfigure(Reconfiguration {

@@ -4,7 +4,7 @@ use std::{fmt::Write, io};
 
 use super::{Failed, FileArgument, exit, fail, load, say, say_error, wants_colour};
 use crate::{
-    app::{load_approaches, offline_view},
+    app::{load_approaches, offline_view, surroundings},
     config::Loaded,
     fleet::PoolView,
     tls::ListenerTls,
@@ -23,31 +23,41 @@ pub(super) struct Arguments {
     quiet: bool,
 }
 
-/// Checks, certificates too. Binds nothing, resolves nothing.
+/// Checks, certificates and other files too. Binds nothing, resolves nothing.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
     let loaded = load(&arguments.file)?;
     for warning in &loaded.warnings {
         say_error(&warning.render(wants_colour(&io::stderr())));
     }
+    let config = &loaded.config;
+    let mut doubts = surroundings::doubts(config, Some(&arguments.file.config));
+    doubts.extend(surroundings::exposed(config));
+    for doubt in &doubts {
+        say_error(&format!("warning: {doubt}"));
+    }
     let mut problems = 0;
-    for listener in &loaded.config.listeners {
+    for fault in surroundings::faults(config) {
+        say_error(&format!("error: {fault}"));
+        problems += 1;
+    }
+    for listener in &config.listeners {
         for problem in listener.tls.iter().flat_map(ListenerTls::problems) {
             say_error(&format!("error: listener {:?}: {problem}", listener.name));
             problems += 1;
         }
     }
     if problems > 0 {
-        let files = if problems == 1 { "a file" } else { "files" };
+        let what = if problems == 1 { "something" } else { "things" };
         return Err(fail(
             exit::CONFIG,
-            format_args!("{}: {files} that it names cannot be used", arguments.file.config.display()),
+            format_args!("{}: {what} that it names cannot be used", arguments.file.config.display()),
         ));
     }
     load_approaches(&loaded.config).map_err(|error| fail(exit::CONFIG, error))?;
     if !arguments.quiet {
         say(report(&loaded)?.trim_end());
     }
-    if arguments.deny_warnings && !loaded.warnings.is_empty() {
+    if arguments.deny_warnings && !(loaded.warnings.is_empty() && doubts.is_empty()) {
         return Err(fail(exit::CONFIG, "warnings are denied"));
     }
     if !arguments.quiet {

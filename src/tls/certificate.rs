@@ -170,9 +170,14 @@ pub(super) fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'stati
     Ok(found)
 }
 
+/// Whether everybody on this machine can read, or change, this file.
+pub fn is_exposed(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
+}
+
 pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateProblem> {
     let bytes = read(file)?;
-    if fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o007 != 0) {
+    if is_exposed(file) {
         tracing::warn!(
             file = %file.display(),
             "everybody on this machine can read this private key: take the others' permissions away (chmod o= FILE)"

@@ -80,7 +80,12 @@ impl Running {
     }
 
     /// The same, however it is started.
-    pub fn start_command(mut command: Command, directory: Directory) -> Running {
+    pub fn start_command(command: Command, directory: Directory) -> Running {
+        Running::start_and_listen(command, directory).0
+    }
+
+    /// The same, with what it said until it was ready.
+    pub fn start_and_listen(mut command: Command, directory: Directory) -> (Running, Vec<String>) {
         command.env_remove("RINGWAY_CONFIG").env_remove("RINGWAY_ADMIN");
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
@@ -100,11 +105,12 @@ impl Running {
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut running = Running { child, address: nowhere, admin: nowhere, log, directory, heirs };
-        let bound = running.wait_for_line("bound;");
+        let mut said = Vec::new();
+        let bound = running.wait_beyond("bound;", &mut said);
         running.address = address_after(&bound, "listeners=");
         running.admin = address_after(&bound, "admin=");
-        running.wait_for_line(" ready");
-        running
+        running.wait_beyond(" ready", &mut said);
+        (running, said)
     }
 
     /// Changes the configuration on disk.
@@ -138,7 +144,11 @@ impl Running {
 
     /// The next line of the log that contains this.
     pub fn wait_for_line(&self, wanted: &str) -> String {
-        let mut seen = Vec::new();
+        self.wait_beyond(wanted, &mut Vec::new())
+    }
+
+    /// The same, with the lines before it.
+    fn wait_beyond(&self, wanted: &str, seen: &mut Vec<String>) -> String {
         loop {
             match self.log.recv_timeout(super::PATIENCE) {
                 Ok(line) if line.contains(wanted) => return line,
