@@ -6,7 +6,10 @@
 use std::{fs::File, io, os::unix::fs::fchown, path::Path, sync::OnceLock};
 
 use nix::unistd::{Uid, User, getegid, geteuid, setgid, setgroups, setuid};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags},
+    thread::{CapabilitySet, remove_capability_from_bounding_set, set_no_new_privs},
+};
 
 /// Why the user can't be changed.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,22 @@ pub fn find(name: &str) -> Result<User, PrivilegeError> {
 
 /// Whom the process is to become: its user and group.
 static TO_BE: OnceLock<(u32, u32)> = OnceLock::new();
+
+/// Takes the ways back to more rights from the calling thread and all that it starts, if the process is to become another user: no program
+/// that it runs gets any (PR_SET_NO_NEW_PRIVS), not even those of its own file (PR_CAPBSET_DROP). What it may do itself stays until
+/// [`become_user`]. Each thread has these for itself, so this comes before the first one is started. What the system does not allow is left;
+/// [`left`] shows that.
+pub fn narrow(name: &str) {
+    if find(name).is_ok_and(|user| user.uid != geteuid()) {
+        for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+            // The first one that the kernel does not know ends it, or that it may not take.
+            if remove_capability_from_bounding_set(capability).is_err() {
+                break;
+            }
+        }
+        let _ = set_no_new_privs(true);
+    }
+}
 
 /// From now on, what is made for the user whom the process will become is given to that user.
 ///
@@ -122,14 +141,21 @@ pub fn name() -> String {
     user.map_or_else(|| geteuid().to_string(), |user| user.name)
 }
 
-/// User, group and capabilities that the process has, for its log.
+/// User, group and capabilities that the process has, and may still get, for its log.
 pub fn left() -> String {
     let (user, group) = (geteuid(), getegid());
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map_or("?", str::trim);
-    let capabilities = match u64::from_str_radix(capabilities, 16) {
-        Ok(0) => "none".to_owned(),
-        _ => capabilities.to_owned(),
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let set = |name: &str| {
+        let set = status.lines().find_map(|line| line.strip_prefix(name)).map_or("?", str::trim);
+        match u64::from_str_radix(set, 16) {
+            Ok(0) => "none".to_owned(),
+            _ => set.to_owned(),
+        }
     };
-    format!("uid {user}, gid {group}, capabilities {capabilities}")
+    let (has, bound) = (set("CapEff:"), set("CapBnd:"));
+    let can_get = match rustix::thread::no_new_privs() {
+        Ok(true) => "none".to_owned(),
+        _ => bound,
+    };
+    format!("uid {user}, gid {group}, capabilities {has}, can get {can_get}")
 }

@@ -13,7 +13,7 @@ use crate::{
     app::{Inherited, Running, Source, StartError, Stopped, Upgrade},
     config::Loaded,
     limits::CONFIG_LOOK,
-    service,
+    privileges, service,
     takeover::{Predecessor, Program, Succession},
     telemetry,
 };
@@ -45,6 +45,9 @@ fn run_after(file: &FileArgument, predecessor: &mut Option<Predecessor>) -> Resu
     // Before it is read: what changes from now on has not been.
     let seen = identity(&file.config);
     let loaded = load(file)?;
+    if let Some(user) = &loaded.config.server.user {
+        privileges::narrow(user);
+    }
     let _log = telemetry::log::start(&loaded.config.log)
         .map_err(|error| fail(exit::CONFIG, format_args!("log level: {error}")))?;
     for warning in &loaded.warnings {
@@ -67,6 +70,10 @@ pub(super) async fn serve(
     raise_file_limit();
     let mut running = Running::start_with(loaded, inherited).map_err(|error| {
         let code = match error {
+            // Rights do not come by waiting.
+            StartError::Bind { ref error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                exit::CONFIG
+            }
             StartError::Bind { .. } => exit::TEMPORARY,
             StartError::Ring { .. }
             | StartError::Orders(_)
