@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 pub use accept::Entrance;
-pub use front::{Changed, Front, FrontError, Prepared};
+pub use front::{Changed, Front, FrontError, Prepared, right_needed};
 pub use handed::{Handed, take_handed};
 pub use site::{Doorway, Site};
 pub use worker::Worker;

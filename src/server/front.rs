@@ -38,7 +38,7 @@ pub struct Front {
 #[derive(Debug, thiserror::Error)]
 pub enum FrontError {
     /// An address can't be bound.
-    #[error("can't listen on {address} (listener {listener:?}): {error}")]
+    #[error("can't listen on {address} (listener {listener:?}): {error}{}", right_needed(address, error))]
     Bind {
         /// The listener.
         listener: String,
@@ -55,6 +55,16 @@ pub enum FrontError {
         /// What is wrong.
         problem: TlsProblem,
     },
+}
+
+/// What it takes to listen there, where that is more than anybody has.
+pub fn right_needed(address: &Endpoint, error: &io::Error) -> &'static str {
+    match address.socket() {
+        Some(socket) if error.kind() == io::ErrorKind::PermissionDenied && socket.port() < 1024 => {
+            "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+        }
+        _ => "",
+    }
 }
 
 /// A change that can't fail any more. Dropped, it has never been.
