@@ -200,7 +200,7 @@ reasons! {
         Redirected = "redirected",
         /// 400: no key where the pool requires one.
         NoKey = "no_key",
-        /// 400: the path has dot segments, and the route changes its beginning.
+        /// 400: the route changes the path's beginning, and the path has dot segments or would begin with two slashes.
         DotSegments = "dot_segments",
         /// 404: no route.
         NoRoute = "no_route",

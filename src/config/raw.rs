@@ -252,7 +252,7 @@ fn route(section: &mut Section<'_>) -> Route {
     let pool = section.required("pool", text::pool_reference(), "The pool that answers.");
     let doc = "What stands in the place of `path_prefix` when the request goes on: `/` takes it away; empty leaves it as it is. Key and route see \
                the path as it came.";
-    let replace_prefix = section.key("replace_prefix", text::OrEmpty(text::path_prefix()), None, doc);
+    let replace_prefix = section.key("replace_prefix", text::OrEmpty(text::path_replacement()), None, doc);
     let doc = "Headers of requests to this route, changed on their way to the backend.";
     let request =
         section.optional_table("request_headers", doc, |section| field_changes(section, OWN_REQUEST_HEADERS));

@@ -181,7 +181,7 @@ impl<'v> Matter<'v> {
                         let found = plan.router.find(facts.authority, facts.path);
                         let found = found.ok_or("no route leads from this host and path")?;
                         if found.rewrite.as_ref().is_some_and(|rewrite| !rewrite.takes(facts.path)) {
-                            return Err("the path has dot segments, and its route changes paths: 400".into());
+                            return Err("the path has dot segments or begins with two slashes, and its route changes paths: 400".into());
                         }
                         found.pool
                     }

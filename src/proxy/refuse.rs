@@ -230,7 +230,9 @@ fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
     match refusal {
         Refusal::Malformed => ("Bad Request", "the request is not valid HTTP/1.1"),
         Refusal::Redirected => ("Permanent Redirect", "this is served by https only"),
-        Refusal::DotSegments => ("Bad Request", "`.` and `..` are not taken as segments of this path"),
+        Refusal::DotSegments => {
+            ("Bad Request", "dot segments and an empty first segment are not taken in this path")
+        }
         Refusal::NoKey => ("Bad Request", "the request lacks what decides where it goes"),
         Refusal::NoRoute => ("Not Found", "nothing is served under this host and path"),
         Refusal::Method => ("Method Not Allowed", "this method is not forwarded"),

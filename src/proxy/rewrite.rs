@@ -33,42 +33,64 @@ impl Rewrite {
     }
 
     /// Whether the path may be changed. With dot segments (RFC 3986 section 5.2.4), written plainly or encoded, what the backend makes of
-    /// it need not begin with what it was given: such a path was matched by one prefix and would be served as another.
+    /// it need not begin with what it was given: such a path was matched by one prefix and would be served as another. One that would begin
+    /// with two slashes reads as a host to some, and as another route's path to those who take them for one.
     pub(super) fn takes(&self, path: &[u8]) -> bool {
-        self.prefix.is_none() || !has_dot_segments(path)
+        if self.prefix.is_none() {
+            return true;
+        }
+        let (first, second) = self.path(path);
+        !(first.iter().chain(second).take(2).eq(b"//") || has_dot_segments(path))
     }
 }
 
-/// Whether a segment is `.` or `..`, for readers who decode, and for those to whom `%2f`, `\` and `%5c` separate segments too.
-fn has_dot_segments(path: &[u8]) -> bool {
+/// Whether a segment is `.` or `..` for any reader that is known: for those who decode, once or more often, and take forms of UTF-8 that are
+/// too long; for those to whom `%2f`, `\` and `%5c` separate segments, too; and for those who cut a segment at `;` (Java's) or NUL (C's).
+pub fn has_dot_segments(path: &[u8]) -> bool {
     // How many dots the segment has so far. `None`: it has something else.
     let mut dots = Some(0);
     let mut rest = path;
-    loop {
-        let (is_end, after) = match rest {
-            [] => (true, rest),
-            [b'/' | b'\\', after @ ..]
-            | [b'%', b'2', b'f' | b'F', after @ ..]
-            | [b'%', b'5', b'c' | b'C', after @ ..] => (true, after),
-            [b'.', after @ ..] | [b'%', b'2', b'e' | b'E', after @ ..] => {
-                dots = dots.map(|dots| dots + 1);
-                (false, after)
-            }
-            [_, after @ ..] => {
-                dots = None;
-                (false, after)
-            }
-        };
-        if is_end {
-            if matches!(dots, Some(1 | 2)) {
-                return true;
-            }
-            dots = Some(0);
-        }
-        if rest.is_empty() {
-            return false;
-        }
+    while let Some((byte, after)) = next_byte(rest) {
         rest = after;
+        match byte {
+            b'.' => dots = dots.map(|dots| dots + 1),
+            b'/' | b'\\' | b';' => {
+                if matches!(dots, Some(1 | 2)) {
+                    return true;
+                }
+                // What stands behind a semicolon belongs to its segment, and is no beginning of one.
+                dots = (byte != b';').then_some(0);
+            }
+            // Nobody means these: they are here to be read in two ways.
+            0 | 0xc0 | 0xc1 => return true,
+            0xe0 if matches!(next_byte(rest), Some((0x80..=0x9f, _))) => return true,
+            0xf0 if matches!(next_byte(rest), Some((0x80..=0x8f, _))) => return true,
+            _ => dots = None,
+        }
+    }
+    matches!(dots, Some(1 | 2))
+}
+
+/// The first byte as whoever decodes it often enough reads it, and what stands behind it.
+fn next_byte(path: &[u8]) -> Option<(u8, &[u8])> {
+    let (first, after) = path.split_first()?;
+    if *first != b'%' {
+        return Some((*first, after));
+    }
+    let mut digits = after;
+    // A per cent sign that is encoded, and one that is encoded again.
+    while let [b'2', b'5', inner @ ..] = digits {
+        digits = inner;
+    }
+    match digits {
+        [high, low, behind @ ..] => {
+            let value = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+            Some(match (value(*high), value(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, behind),
+                _ => (b'%', digits),
+            })
+        }
+        _ => Some((b'%', digits)),
     }
 }
 
@@ -164,6 +186,20 @@ mod tests {
             "/api/..%2fx",
             "/api/..\\x",
             "/api/x%5c..%5Cy",
+            "/api/..;/x",
+            "/api/..;a=b/x",
+            "/api/.;/x",
+            "/api/..;",
+            "/api/%2e%2e%3b/x",
+            "/api/x;/..",
+            "/api/%252e%252e/x",
+            "/api/%25252E./x",
+            "/api/..%252fx",
+            "/api/..%253Bx",
+            "/api/%c0%ae%C0%AE/x",
+            "/api/%e0%80%ae/x",
+            "/api/%f0%80%80%ae/x",
+            "/api/.%00./x",
         ] {
             assert!(!rewrite.takes(path.as_bytes()), "{path}");
         }
@@ -174,11 +210,30 @@ mod tests {
             "/api/.a/b.",
             "/api/%2e%2e%2e",
             "/api/%41..",
-            "/api//x",
+            "/api/x//y",
             "/api/a%2fb",
+            "/api/;a..",
+            "/api/a;../b",
+            "/api/%25",
+            "/api/..%25",
+            "/api/100%",
+            "/api/%2",
+            "/api/%e0%a4%85/%f0%9f%98%80",
+            "/api/%e9t%E9",
         ] {
             assert!(rewrite.takes(path.as_bytes()), "{path}");
         }
         assert!(Rewrite::default().takes(b"/a/../b"));
+    }
+
+    #[test]
+    fn no_path_is_made_to_begin_with_two_slashes() {
+        let takes = |from: &str, to: &str, path: &str| {
+            let rewrite = Rewrite { prefix: Some((from.into(), to.into())), ..Rewrite::default() };
+            rewrite.takes(path.as_bytes())
+        };
+        assert!(!takes("/api", "", "/api//x") && !takes("/api", "", "/api//"));
+        assert!(takes("/api", "", "/api/x//y") && takes("/api", "", "/api/") && takes("/api", "", "/api"));
+        assert!(takes("/api", "/v2", "/api//x"));
     }
 }

@@ -21,18 +21,35 @@ async fn the_paths_beginning_is_replaced_for_the_backend_alone() {
         assert_eq!(origin.seen().last().unwrap().line(), wanted, "{asked}");
     }
     let seen = origin.seen().len();
-    for refused in ["/api/../admin", "/api/%2e%2e/admin", "/api/x%2f..%2f..", "/api/."] {
+    for refused in [
+        "/api/../admin",
+        "/api/%2e%2e/admin",
+        "/api/x%2f..%2f..",
+        "/api/.",
+        "/api/..;/admin",
+        "/api/%252e%252e/admin",
+    ] {
         let mut client = Client::connect(proxy.address).await;
         assert_eq!(client.get(refused, "").await.status, 400, "{refused}");
         // It is a request like any other but for that.
         assert_eq!(client.get("/api", "").await.status, 200);
     }
-    assert_eq!(origin.seen().len(), seen + 4);
-    proxy.counts("ringway_refusals_total", &["reason=\"dot_segments\""], 4.0).await;
+    assert_eq!(origin.seen().len(), seen + 6);
+    proxy.counts("ringway_refusals_total", &["reason=\"dot_segments\""], 6.0).await;
     assert_eq!(get(proxy.address, "/apis", "").await.status, 404);
     // The key is that of the path as it came.
     let lookup = proxy.api("/api/lookup?uri=/api/x").await;
     assert_eq!(lookup["key"], "/api/x");
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_path_does_not_begin_with_two_slashes() {
+    let origin = Origin::named("one").await;
+    let proxy = before(&origin, "path_prefix = \"/api\"\nreplace_prefix = \"/\"\n").await;
+    assert_eq!(get(proxy.address, "/api//other.example/x", "").await.status, 400);
+    assert!(origin.seen().is_empty());
+    assert_eq!(get(proxy.address, "/api/x//y", "").await.status, 200);
+    assert_eq!(origin.only().line(), "GET /x//y HTTP/1.1");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::{
     config::suggest,
     endpoint::Endpoint,
     fleet::{Address, host_name_fault, read_socket_path},
-    proxy::route::HostPattern,
+    proxy::{rewrite::has_dot_segments, route::HostPattern},
 };
 
 /// Why a text does not fit, and what to write in its place.
@@ -318,6 +318,26 @@ pub(in crate::config) fn path_prefix() -> Text<String> {
             Ok(if short.is_empty() { "/".to_owned() } else { short.to_owned() })
         },
         show: String::clone,
+    }
+}
+
+/// What stands in the place of such a beginning.
+pub(in crate::config) fn path_replacement() -> Text<String> {
+    Text {
+        parse: |text| {
+            let path = (path_prefix().parse)(text)?;
+            if has_dot_segments(path.as_bytes()) {
+                return Err(Fault::new(
+                    "this has `.` or `..` as a segment, which backends resolve",
+                    "write the path that is meant",
+                ));
+            }
+            if path.starts_with("//") {
+                return Err(Fault::new("two slashes at the beginning read as a host", "write one"));
+            }
+            Ok(path)
+        },
+        ..path_prefix()
     }
 }
 
