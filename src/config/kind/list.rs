@@ -252,6 +252,7 @@ pub(in crate::config) const OWN_REQUEST_HEADERS: &[&str] = &[
     "x-forwarded-host",
     "x-forwarded-port",
     "x-real-ip",
+    "x-client-cert-subject",
     "x-request-id",
 ];
 
@@ -266,6 +267,20 @@ pub(in crate::config) const OWN_RESPONSE_HEADERS: &[&str] = &[
     "proxy-connection",
     "proxy-authenticate",
 ];
+
+/// The name of those decided on elsewhere that this one is, or is for those who read `_` as `-`.
+fn own_name(own: &'static [&'static str], name: &str) -> Option<&'static str> {
+    let dashed = name.replace('_', "-");
+    own.iter().copied().find(|own| *own == dashed)
+}
+
+/// Why a header of this name can't be set.
+fn taken(name: &str, own: &str, whose: &str) -> String {
+    match name == own {
+        true => format!("`{name}` is set by {whose} itself"),
+        false => format!("many backends read `{name}` as `{own}`, which is set by {whose} itself"),
+    }
+}
 
 /// The name of a header.
 pub(in crate::config) struct HeaderName {
@@ -300,8 +315,8 @@ impl Kind for HeaderName {
         let name = name.to_ascii_lowercase();
         if let Some(fault) = text::not_token(&name) {
             spot.malformed(raw.span(), &format!("no header name: {fault}"), "write for example \"server\"");
-        } else if self.own.contains(&name.as_str()) {
-            spot.malformed(raw.span(), &format!("`{name}` is set by Ringway itself"), "leave it out");
+        } else if let Some(own) = own_name(self.own, &name) {
+            spot.malformed(raw.span(), &taken(&name, own, "Ringway"), "leave it out");
         } else {
             return Some(name);
         }
@@ -347,13 +362,13 @@ impl Kind for Headers {
                     "write for example \"accept\"",
                 );
                 sound = false;
-            } else if self.own.contains(&name.as_str()) {
+            } else if let Some(own) = own_name(self.own, &name) {
                 let help = match name.as_str() {
                     "host" if self.own == OWN_PROBE_HEADERS => "write it as `host` of the health check",
                     "host" => "see `host_header` of the pool",
                     _ => "leave it out",
                 };
-                spot.malformed(key.span(), &format!("`{name}` is set by {} itself", self.whose), help);
+                spot.malformed(key.span(), &taken(&name, own, self.whose), help);
                 sound = false;
             }
             let DeValue::String(content) = value.get_ref() else {
