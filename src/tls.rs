@@ -11,6 +11,7 @@ mod acme;
 mod backend;
 mod certificate;
 mod listener;
+mod subject;
 mod upkeep;
 mod watch;
 
@@ -18,8 +19,9 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 pub use acme::Proofs;
 pub use backend::{BackendTls, BackendTlsPolicy};
-pub use certificate::{Certificate, CertificateProblem, is_exposed, subject_of};
+pub use certificate::{Certificate, CertificateProblem, is_exposed};
 pub use listener::{ListenerTls, TlsProblem};
+pub use subject::subject_of;
 pub use upkeep::Upkeep;
 
 /// The protocol of the handshake that proves a name to an authority (RFC 8737 section 6.2).

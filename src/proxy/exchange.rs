@@ -61,7 +61,7 @@ pub struct ClientEnd {
 pub struct Told {
     /// Both ends of its connection, if a balancer named them.
     pub ends: Option<Ends>,
-    /// The subject of its certificate, in printable ASCII.
+    /// The subject of its certificate by RFC 4514, in printable ASCII.
     pub subject: Option<String>,
 }
 

@@ -252,17 +252,3 @@ fn read_own(der: &CertificateDer<'_>) -> Result<Own, String> {
         ends: time(validity.not_after.timestamp()),
     })
 }
-
-/// The subject of a certificate (RFC 4514) in printable ASCII: bytes that are none are written `%XX`.
-pub fn subject_of(certificate: &[u8]) -> Option<String> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let subject = certificate.subject().to_string();
-    let mut safe = String::with_capacity(subject.len());
-    for byte in subject.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => safe.push(char::from(byte)),
-            byte => safe.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    Some(safe)
-}

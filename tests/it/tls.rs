@@ -201,6 +201,7 @@ async fn clients_show_certificates_where_they_must() {
     let ca = folder.file("ca.pem", &authority.pem);
     let named = |params: &mut rcgen::CertificateParams| {
         params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "x, CN=admin");
         params.distinguished_name.push(rcgen::DnType::CommonName, "client \"1\" ü");
     };
     let (own, foreign) =
@@ -221,7 +222,7 @@ async fn clients_show_certificates_where_they_must() {
             client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Client-Cert-Subject: CN=admin\r\n\r\n").await;
             let answer = client.maybe_answer().await;
             if wanted {
-                let subject = shown.map(|_| "CN=client \"1\" %C3%BC");
+                let subject = shown.map(|_| r#"CN=client \"1\" \C3\BC,O=x\, CN=admin"#);
                 assert_eq!(origin.seen().last().unwrap().header("x-client-cert-subject"), subject);
             }
             assert_eq!(answer.is_some(), wanted, "{asked} {:?}", shown.is_some());
