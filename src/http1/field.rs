@@ -49,6 +49,8 @@ macro_rules! known {
         pub enum Known {
             /// A field that passes as it is.
             Other,
+            /// `X-Forwarded`, or one whose name begins with `X-Forwarded-` and that is not among the following. De facto standards.
+            XForwarded,
             $($(#[$doc])* $variant,)*
         }
 
@@ -59,7 +61,7 @@ macro_rules! known {
                 $(if name.len() == $text.len() && name.eq_ignore_ascii_case($text.as_bytes()) {
                     return Known::$variant;
                 })*
-                Known::Other
+                if is_x_forwarded(name) { Known::XForwarded } else { Known::Other }
             }
         }
     };
@@ -130,16 +132,27 @@ impl Known {
     /// Whether a name that is none of these becomes one where backends read `_` as `-` (CGI and its heirs, RFC 3875 section
     /// 4.1.18): a way to say past the proxy what it would not let through.
     pub fn is_imitated_by(name: &[u8]) -> bool {
-        const LONGEST: usize = 24;
-        if name.len() > LONGEST || memchr::memchr(b'_', name).is_none() {
+        // Longer than all names but those that are known by their beginning.
+        const ENOUGH: usize = 24;
+        if memchr::memchr(b'_', name).is_none() {
             return false;
         }
-        let mut dashed = [0; LONGEST];
-        let dashed = &mut dashed[..name.len()];
+        let mut dashed = [0; ENOUGH];
+        let dashed = &mut dashed[..name.len().min(ENOUGH)];
         for (to, from) in dashed.iter_mut().zip(name) {
             *to = if *from == b'_' { b'-' } else { *from };
         }
         Known::of(dashed) != Known::Other
+    }
+}
+
+fn is_x_forwarded(name: &[u8]) -> bool {
+    const BEGINNING: &[u8] = b"x-forwarded";
+    match name.split_at_checked(BEGINNING.len()) {
+        Some((front @ [b'x' | b'X', ..], rest)) => {
+            matches!(rest, [] | [b'-', ..]) && front.eq_ignore_ascii_case(BEGINNING)
+        }
+        _ => false,
     }
 }
 
@@ -258,6 +271,25 @@ mod tests {
         assert_eq!(Known::of(b"HOST"), Known::Host);
         assert_eq!(Known::of(b"hosts"), Known::Other);
         assert_eq!(Known::of(b"transfer_encoding"), Known::Other);
+        assert_eq!(Known::of(b"X-Forwarded-Proto"), Known::XForwardedProto);
+        assert_eq!(Known::of(b"X-Forwarded-Prefix"), Known::XForwarded);
+        assert_eq!(Known::of(b"x-forwarded"), Known::XForwarded);
+        assert_eq!(Known::of(b"x-forwardedly"), Known::Other);
+    }
+
+    #[test]
+    fn underscores_hide_no_name() {
+        for name in [
+            "x_forwarded_for",
+            "X-Forwarded_Prefix",
+            "x_forwarded",
+            "x_forwarded-something-that-is-very-long",
+        ] {
+            assert!(Known::is_imitated_by(name.as_bytes()), "{name}");
+        }
+        for name in ["x_forward", "x_forwardedly", "x-forwarded-for", "x_client_cert_subject_and_more"] {
+            assert!(!Known::is_imitated_by(name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

@@ -62,7 +62,8 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     out.extend_from_slice(b"\r\n");
     let named = NamedFields::of(head.names_fields, head.fields(), head.bytes());
     copy_lines(out, head.bytes(), head.fields(), |field| match field.known {
-        Known::Other => {
+        Known::XForwarded if !forwarding.trusted => true,
+        Known::Other | Known::XForwarded => {
             let name = field.name.of(head.bytes());
             named.contain(field, head.bytes())
                 || Known::is_imitated_by(name)
@@ -246,13 +247,13 @@ pub fn write_answer(
     let named = NamedFields::of(answer.names_fields, answer.fields(), input);
     let has_no_length = answer.is_interim() || answer.status == 204;
     let skip = |field: &Field| match field.known {
-        Known::Other => {
+        // One length is written below.
+        Known::ContentLength => true,
+        known if known.is_hop_by_hop() => true,
+        _ => {
             named.contain(field, input)
                 || changes.is_some_and(|changes| changes.take_away(field.name.of(input)))
         }
-        // One length is written below.
-        Known::ContentLength => true,
-        known => known.is_hop_by_hop(),
     };
     let length = match client.body {
         Framing::Length(length) => Some(length),
@@ -442,6 +443,35 @@ mod tests {
             "GET /x?y HTTP/1.1\r\nhost: a\r\nAccept: */*\r\nx-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\n\
              x-forwarded-host: a\r\nx-request-id: id\r\nvia: 1.1 ringway\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn all_that_a_stranger_says_was_forwarded_goes() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded: 1\r\nX-Forwarded-Prefix: /theirs\r\nx-forwarded-by: 1\r\n\
+            X_Forwarded_Prefix: /theirs\r\nX-Forwarded-Client-Cert-Of-Whomever: 1\r\nX-Forwardedly: kept\r\n\r\n";
+        let out = forward(text, false);
+        assert_eq!(out.matches("orwarded").count(), 4, "{out}");
+        assert!(out.contains("X-Forwardedly: kept"), "{out}");
+        let out = forward(text, true);
+        assert!(
+            out.contains("X-Forwarded: 1\r\nX-Forwarded-Prefix: /theirs\r\nx-forwarded-by: 1\r\n"),
+            "{out}"
+        );
+        assert!(!out.contains('_'), "{out}");
+    }
+
+    #[test]
+    fn routes_take_away_what_else_is_known_in_answers() {
+        let input =
+            b"HTTP/1.1 200 OK\r\nVia: 1.1 inner\r\nX-Forwarded-Server: a\r\nContent-Length: 0\r\n\r\n";
+        let mut answer = AnswerHead::default();
+        answer.parse(input).unwrap();
+        let client = ClientFraming { body: Framing::Length(0), keep_alive: true, version: Version::Http11 };
+        let remove = ["via".to_owned(), "x-forwarded-server".to_owned()];
+        let changes = FieldChanges::new(&Default::default(), &Default::default(), &remove);
+        let mut out = Vec::new();
+        write_answer(&mut out, input, &answer, client, Some(&changes));
+        assert_eq!(String::from_utf8(out).unwrap(), "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     }
 
     #[test]

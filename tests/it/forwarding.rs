@@ -9,7 +9,8 @@ async fn a_request_arrives_with_the_forwarding_headers_and_without_those_for_one
     let fields = "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: websocket\r\nTE: gzip\r\n\
                   Proxy-Authorization: Basic eDp5\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\
                   X-Request-Id: theirs\r\ntraceparent: 00-aa-bb-01\r\nCookie: a=b\r\nX-Odd-Case: Kept As It Is\r\n\
-                  X_Forwarded_For: 6.6.6.6\r\nx_real-ip: 6.6.6.6\r\nX_Own: kept\r\n";
+                  X_Forwarded_For: 6.6.6.6\r\nx_real-ip: 6.6.6.6\r\n\
+                  X-Forwarded-Prefix: /6.6.6.6\r\nX-Forwarded: 6.6.6.6\r\nX_forwarded-server: 6.6.6.6\r\nX_Own: kept\r\n";
     get(proxy.address, "/path?q=1", fields).await;
     let seen = origin.only();
     assert_eq!(seen.line(), "GET /path?q=1 HTTP/1.1");
