@@ -40,6 +40,9 @@ pub const CONNECTION_OPTIONS: usize = 32;
 /// Bytes of a request target (RFC 9112 section 3 recommends at least 8000).
 pub const TARGET_BYTES: usize = 16 * 1024;
 
+/// Bytes of a body whose length is told, or of one chunk: what readers with signed numbers take for one, too.
+pub const LENGTH_MOST: u64 = i64::MAX as u64;
+
 /// Bytes of one chunk-size line with its extensions (RFC 9112 section 7.1.1 asks for a bound).
 pub const CHUNK_LINE_BYTES: usize = 1024;
 

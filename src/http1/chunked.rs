@@ -6,7 +6,7 @@
 use memchr::memchr;
 
 use super::{BodyError, Piece};
-use crate::limits::{CHUNK_EXTENSION_BYTES, CHUNK_LINE_BYTES, TRAILER_BYTES};
+use crate::limits::{CHUNK_EXTENSION_BYTES, CHUNK_LINE_BYTES, LENGTH_MOST, TRAILER_BYTES};
 
 /// Where in a chunked body the reader is.
 #[derive(Debug, Default)]
@@ -100,6 +100,9 @@ fn split_extension(line: &[u8]) -> Result<(u64, usize), BodyError> {
     }
     let text = std::str::from_utf8(&line[..digits]).map_err(|_| BAD_SIZE)?;
     let size = u64::from_str_radix(text, 16).map_err(|_| BAD_SIZE)?;
+    if size > LENGTH_MOST {
+        return Err(BodyError("a chunk size is over 2^63 - 1"));
+    }
     Ok((size, rest.len()))
 }
 
@@ -174,6 +177,8 @@ mod tests {
             "0x5\r\nhello\r\n0\r\n\r\n",
             "\r\nhello\r\n0\r\n\r\n",
             "g\r\nhello\r\n0\r\n\r\n",
+            "8000000000000000\r\nhello\r\n0\r\n\r\n",
+            "ffffffffffffffff\r\nhello\r\n0\r\n\r\n",
             "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
             "10000000000000005\r\nhello\r\n0\r\n\r\n",
             "0 5\r\nhello\r\n0\r\n\r\n",

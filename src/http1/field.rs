@@ -5,6 +5,7 @@
 use std::{io::Write, net::IpAddr};
 
 use super::BodyError;
+use crate::limits::LENGTH_MOST;
 
 /// A range of bytes in a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -258,7 +259,8 @@ pub(super) fn content_length(value: &[u8]) -> Result<u64, BodyError> {
     if value.is_empty() || value.len() > 20 || !value.iter().all(u8::is_ascii_digit) {
         return Err(bad());
     }
-    std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or_else(bad)
+    let length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or_else(bad)?;
+    if length > LENGTH_MOST { Err(BodyError("Content-Length is over 2^63 - 1")) } else { Ok(length) }
 }
 
 #[cfg(test)]
@@ -303,8 +305,19 @@ mod tests {
     fn content_length_takes_digits_only() {
         assert_eq!(content_length(b"5").unwrap(), 5);
         assert_eq!(content_length(b"0005").unwrap(), 5);
-        assert_eq!(content_length(b"18446744073709551615").unwrap(), u64::MAX);
-        for bad in [b"".as_slice(), b"+5", b"-5", b"5 ", b"0x5", b"5,5", b"18446744073709551616", b"1_0"] {
+        assert_eq!(content_length(b"09223372036854775807").unwrap(), i64::MAX as u64);
+        for bad in [
+            b"".as_slice(),
+            b"+5",
+            b"-5",
+            b"5 ",
+            b"0x5",
+            b"5,5",
+            b"9223372036854775808",
+            b"18446744073709551615",
+            b"18446744073709551616",
+            b"1_0",
+        ] {
             assert!(content_length(bad).is_err(), "{bad:?}");
         }
     }

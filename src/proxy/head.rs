@@ -71,7 +71,8 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
                 || forwarding.rewrite.is_some_and(|rewrite| rewrite.request.take_away(name))
         }
         // Ours are written below; a trusted proxy's are taken into them.
-        Known::Host | Known::XForwardedFor | Known::XRequestId | Known::Via => true,
+        Known::Host | Known::ContentLength => true,
+        Known::XForwardedFor | Known::XRequestId | Known::Via => true,
         Known::XClientCertSubject => !forwarding.trusted || forwarding.subject.is_some(),
         Known::Forwarded => !forwarding.trusted || forwarding.headers.has_forwarded(),
         Known::XForwardedPort | Known::XRealIp => !forwarding.trusted,
@@ -82,8 +83,11 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     if let Some(rewrite) = forwarding.rewrite {
         out.extend_from_slice(rewrite.request.lines());
     }
-    if head.framing == Framing::Chunked {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    match head.framing {
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        // As it was understood, whatever zeros it was written with.
+        Framing::Length(length) => write_length(out, length),
+        Framing::None | Framing::Close => {}
     }
     match (forwarding.upgrade, head.takes_trailers) {
         (Some(protocol), _) => {
@@ -443,6 +447,16 @@ mod tests {
             "GET /x?y HTTP/1.1\r\nhost: a\r\nAccept: */*\r\nx-forwarded-for: 10.0.0.9\r\nx-forwarded-proto: http\r\n\
              x-forwarded-host: a\r\nx-request-id: id\r\nvia: 1.1 ringway\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_length_goes_on_as_it_was_understood() {
+        for (came, wanted) in [("015", "15"), ("00000000000000000000", "0"), ("0", "0")] {
+            let out =
+                forward(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {came}\r\n\r\n"), false);
+            assert!(out.contains(&format!("\r\ncontent-length: {wanted}\r\n")), "{out}");
+            assert_eq!(out.to_lowercase().matches("content-length").count(), 1, "{out}");
+        }
     }
 
     #[test]
