@@ -212,6 +212,8 @@ reasons! {
         BodyTooLarge = "body_too_large",
         /// 414: the target is too long.
         TargetTooLong = "target_too_long",
+        /// 417: an `Expect` of anything but `100-continue`.
+        Expectation = "expectation",
         /// 431: the head is over a limit.
         HeadTooLarge = "head_too_large",
         /// 501: a transfer coding that is not supported.
@@ -248,6 +250,7 @@ impl Refusal {
             Refusal::RequestTimeout => 408,
             Refusal::BodyTooLarge => 413,
             Refusal::TargetTooLong => 414,
+            Refusal::Expectation => 417,
             Refusal::HeadTooLarge => 431,
             Refusal::TransferCoding | Refusal::Protocol => 501,
             Refusal::BackendBroken | Refusal::BackendProtocol => 502,

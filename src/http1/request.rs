@@ -35,6 +35,9 @@ pub enum HeadError {
     /// `CONNECT` and `TRACE`: 405.
     #[error("the method is not allowed")]
     Method,
+    /// An `Expect` of anything but `100-continue`: 417.
+    #[error("the expectation is not known")]
+    Expectation,
 }
 
 impl From<BodyError> for HeadError {
@@ -257,7 +260,7 @@ impl RequestHead {
         let mut codings = 0;
         let mut chunked = false;
         let (mut close, mut keep_alive, mut named) = (false, false, 0);
-        let (mut asks, mut upgrades, mut upgrade) = (false, 0, None);
+        let (mut asks, mut upgrades, mut upgrade, mut expects) = (false, 0, None, false);
         self.takes_trailers = false;
         for field in &self.fields {
             let value = field.value.of(&self.bytes);
@@ -298,6 +301,13 @@ impl RequestHead {
                 Known::Upgrade => {
                     upgrades += 1;
                     upgrade = Some(field.value);
+                }
+                // RFC 9110 section 10.1.1: of HTTP/1.0 it is no word at all.
+                Known::Expect if self.version > Version::Http10 => {
+                    let twice = std::mem::replace(&mut expects, true);
+                    if twice || !value.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(HeadError::Expectation);
+                    }
                 }
                 Known::Te => {
                     self.takes_trailers |=
@@ -515,6 +525,23 @@ mod tests {
             assert!(parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).is_err(), "{fields:?}");
         }
         assert!(parse("POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn only_one_expectation_is_met() {
+        let of = |version: &str, fields: &str| {
+            parse(&format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}Content-Length: 0\r\n\r\n"))
+                .map(|_| ())
+        };
+        assert_eq!(of("1.1", "Expect: 100-Continue\r\n"), Ok(()));
+        for bad in
+            ["Expect: x\r\n", "Expect:\r\n", "Expect: 100-continue, x\r\n", "Expect: 100-continue;q=1\r\n"]
+        {
+            assert_eq!(of("1.1", bad), Err(HeadError::Expectation), "{bad}");
+            assert_eq!(of("1.0", bad), Ok(()), "{bad}");
+        }
+        let twice = "Expect: 100-continue\r\nExpect: 100-continue\r\n";
+        assert_eq!(of("1.1", twice), Err(HeadError::Expectation));
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
         Known::Forwarded => !forwarding.trusted || forwarding.headers.has_forwarded(),
         Known::XForwardedPort | Known::XRealIp => !forwarding.trusted,
         Known::XForwardedProto | Known::XForwardedHost => !forwarding.trusted,
+        // It was not understood: the backend would answer with what the client does not know.
+        Known::Expect => head.version == Version::Http10,
         known => known.is_hop_by_hop(),
     });
     write_forwarding(out, head, forwarding);

@@ -204,7 +204,11 @@ fn write_grpc(out: &mut Vec<u8>, status: &str, message: &str, id: &str) {
 fn grpc_status(refusal: Refusal) -> &'static str {
     match refusal {
         // INVALID_ARGUMENT
-        Refusal::Malformed | Refusal::NoKey | Refusal::DotSegments | Refusal::TargetTooLong => "3",
+        Refusal::Malformed
+        | Refusal::NoKey
+        | Refusal::DotSegments
+        | Refusal::TargetTooLong
+        | Refusal::Expectation => "3",
         // DEADLINE_EXCEEDED
         Refusal::BackendTimeout | Refusal::RequestTimeout => "4",
         // RESOURCE_EXHAUSTED
@@ -239,6 +243,7 @@ fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
         Refusal::RequestTimeout => ("Request Timeout", "the request came too slowly"),
         Refusal::BodyTooLarge => ("Content Too Large", "the request body is over the limit"),
         Refusal::TargetTooLong => ("URI Too Long", "the request target is over the limit"),
+        Refusal::Expectation => ("Expectation Failed", "the only expectation that is met is 100-continue"),
         Refusal::HeadTooLarge => ("Request Header Fields Too Large", "the request head is over the limit"),
         Refusal::Protocol => ("Not Implemented", "a change to this protocol is not forwarded"),
         Refusal::TransferCoding => ("Not Implemented", "the only transfer coding is chunked"),

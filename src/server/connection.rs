@@ -404,6 +404,7 @@ pub(super) fn refusal_of(error: HeadError) -> Refusal {
         HeadError::Version => Refusal::Version,
         HeadError::TransferCoding => Refusal::TransferCoding,
         HeadError::Method => Refusal::Method,
+        HeadError::Expectation => Refusal::Expectation,
     }
 }
 
@@ -460,6 +461,7 @@ mod tests {
         assert_eq!(refusal_of(HeadError::TooManyFields).status(), 431);
         assert_eq!(refusal_of(HeadError::TargetTooLong).status(), 414);
         assert_eq!(refusal_of(HeadError::Method).status(), 405);
+        assert_eq!(refusal_of(HeadError::Expectation).status(), 417);
         assert_eq!(refusal_of(HeadError::TransferCoding).status(), 501);
         assert_eq!(refusal_of(HeadError::Version).status(), 505);
     }

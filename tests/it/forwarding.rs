@@ -89,6 +89,22 @@ async fn trace_and_connect_are_refused() {
 }
 
 #[tokio::test]
+async fn expectations_are_met_refused_or_ignored() {
+    let origin = Origin::named("one").await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 417);
+    assert!(client.is_closed().await);
+    assert!(origin.seen().is_empty());
+    proxy.counts("ringway_refusals_total", &["reason=\"expectation\""], 1.0).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_eq!(origin.only().header("expect"), None);
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order_on_one_connection() {
     let origin = Origin::with("one", |mut peer| async move {
         while let Some(seen) = peer.request().await {
