@@ -196,6 +196,8 @@ reasons! {
     Refusal {
         /// 400: not a request, or one that can be read in two ways.
         Malformed = "malformed",
+        /// 200: an `OPTIONS` that was to be forwarded no further.
+        MaxForwards = "max_forwards",
         /// 308: this listener only says that another one speaks TLS.
         Redirected = "redirected",
         /// 400: no key where the pool requires one.
@@ -243,6 +245,7 @@ impl Refusal {
     /// The status code.
     pub fn status(self) -> u16 {
         match self {
+            Refusal::MaxForwards => 200,
             Refusal::Redirected => 308,
             Refusal::Malformed | Refusal::NoKey | Refusal::DotSegments => 400,
             Refusal::NoRoute => 404,

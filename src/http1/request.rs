@@ -129,6 +129,8 @@ pub struct RequestHead {
     pub takes_trailers: bool,
     /// The protocol that the client wants to change to.
     pub(super) upgrade: Option<Span>,
+    /// How often an `OPTIONS` may still be forwarded (RFC 9110 section 7.6.2).
+    pub max_forwards: Option<u32>,
 }
 
 impl Default for RequestHead {
@@ -146,6 +148,7 @@ impl Default for RequestHead {
             names_fields: false,
             takes_trailers: false,
             upgrade: None,
+            max_forwards: None,
         }
     }
 }
@@ -261,7 +264,7 @@ impl RequestHead {
         let mut chunked = false;
         let (mut close, mut keep_alive, mut named) = (false, false, 0);
         let (mut asks, mut upgrades, mut upgrade, mut expects) = (false, 0, None, false);
-        self.takes_trailers = false;
+        (self.takes_trailers, self.max_forwards) = (false, None);
         for field in &self.fields {
             let value = field.value.of(&self.bytes);
             match field.known {
@@ -307,6 +310,11 @@ impl RequestHead {
                     let twice = std::mem::replace(&mut expects, true);
                     if twice || !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(HeadError::Expectation);
+                    }
+                }
+                Known::MaxForwards if self.method == Method::Options => {
+                    if self.max_forwards.replace(max_forwards(value)?).is_some() {
+                        return Err(HeadError::Malformed("more than one Max-Forwards"));
                     }
                 }
                 Known::Te => {
@@ -402,6 +410,14 @@ impl RequestHead {
     pub fn values(&self, known: Known) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.bytes))
     }
+}
+
+/// RFC 9110 section 7.6.2. More than fits is as many as fit.
+fn max_forwards(value: &[u8]) -> Result<u32, HeadError> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(HeadError::Malformed("Max-Forwards is not a number"));
+    }
+    Ok(std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX))
 }
 
 fn malformed(error: httparse::Error) -> HeadError {
@@ -542,6 +558,20 @@ mod tests {
         }
         let twice = "Expect: 100-continue\r\nExpect: 100-continue\r\n";
         assert_eq!(of("1.1", twice), Err(HeadError::Expectation));
+    }
+
+    #[test]
+    fn forwards_are_counted_for_options_alone() {
+        let of = |method: &str, fields: &str| {
+            parse(&format!("{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).map(|head| head.max_forwards)
+        };
+        assert_eq!(of("OPTIONS", ""), Ok(None));
+        assert_eq!(of("OPTIONS", "Max-Forwards: 0\r\n"), Ok(Some(0)));
+        assert_eq!(of("OPTIONS", "Max-Forwards: 99999999999999999999999\r\n"), Ok(Some(u32::MAX)));
+        for bad in ["Max-Forwards: -1\r\n", "Max-Forwards:\r\n", "Max-Forwards: 1\r\nMax-Forwards: 1\r\n"] {
+            assert!(of("OPTIONS", bad).is_err(), "{bad}");
+            assert_eq!(of("GET", bad), Ok(None), "{bad}");
+        }
     }
 
     #[test]

@@ -159,6 +159,7 @@ fn known_of_static(index: usize) -> Known {
         28 => Known::ContentLength,
         35 => Known::Expect,
         38 => Known::Host,
+        47 => Known::MaxForwards,
         48 => Known::ProxyAuthenticate,
         49 => Known::ProxyAuthorization,
         57 => Known::TransferEncoding,

@@ -140,6 +140,10 @@ pub async fn exchange(
         let mut body = RequestBody::new(head.framing, 0, None);
         return redirect(client, &mut record, &mut body, port).await;
     }
+    if head.max_forwards == Some(0) {
+        let mut body = RequestBody::new(head.framing, 0, None);
+        return refuse(client, &mut record, &mut body, Refusal::MaxForwards).await;
+    }
     let entered = match gateway.enter(&picture.plan) {
         Ok(entered) => Cell::new(entered),
         Err(refusal) => {

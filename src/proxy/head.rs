@@ -63,7 +63,8 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     let named = NamedFields::of(head.names_fields, head.fields(), head.bytes());
     copy_lines(out, head.bytes(), head.fields(), |field| match field.known {
         Known::XForwarded if !forwarding.trusted => true,
-        Known::Other | Known::XForwarded => {
+        Known::MaxForwards if head.max_forwards.is_some() => true,
+        Known::Other | Known::XForwarded | Known::MaxForwards => {
             let name = field.name.of(head.bytes());
             named.contain(field, head.bytes())
                 || Known::is_imitated_by(name)
@@ -84,6 +85,11 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     write_forwarding(out, head, forwarding);
     if let Some(rewrite) = forwarding.rewrite {
         out.extend_from_slice(rewrite.request.lines());
+    }
+    if let Some(left) = head.max_forwards {
+        out.extend_from_slice(b"max-forwards: ");
+        out.extend_from_slice(itoa::Buffer::new().format(left.saturating_sub(1)).as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     match head.framing {
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
@@ -459,6 +465,13 @@ mod tests {
             assert!(out.contains(&format!("\r\ncontent-length: {wanted}\r\n")), "{out}");
             assert_eq!(out.to_lowercase().matches("content-length").count(), 1, "{out}");
         }
+    }
+
+    #[test]
+    fn forwards_are_counted_down_where_they_count() {
+        let text = |method: &str| format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 010\r\n\r\n");
+        assert!(forward(&text("OPTIONS"), false).contains("\r\nmax-forwards: 9\r\n"));
+        assert!(forward(&text("GET"), false).contains("\r\nMax-Forwards: 010\r\n"));
     }
 
     #[test]

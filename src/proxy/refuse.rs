@@ -1,4 +1,4 @@
-//! Answers of our own: refusals in a backend's place, and redirects.
+//! Answers of our own: refusals in a backend's place, redirects, and answers to who asks no further than us.
 //!
 //! Owns their form (RFC 9110 section 15.5 and following): the status, what to do, which request it was, and nothing about the inside.
 
@@ -127,7 +127,10 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
     let [status_digits, length_digits] = &mut digits;
     let code = status_digits.format(status);
     let body = [code, " ", phrase, ": ", remedy, "\nrequest ", &id, "\n"];
-    let length = body.iter().map(|part| part.len()).sum::<usize>();
+    // RFC 9110 section 9.3.7: there is nothing to say about the target, of which nothing is known here.
+    let is_empty = refusal == Refusal::MaxForwards;
+    let length = if is_empty { 0 } else { body.iter().map(|part| part.len()).sum::<usize>() };
+    let head_only = asked.head_only || is_empty;
     // RFC 9110 section 6.6.1: whoever makes an answer dates it.
     let date = httpdate::HttpDate::from(SystemTime::now());
     let mut date_text = [0_u8; 29];
@@ -149,6 +152,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
     ];
     let fields = fields
         .into_iter()
+        .filter(|(name, _)| !is_empty || *name != "content-type")
         .chain(retry.then_some(("retry-after", "1")))
         .chain(
             (refusal == Refusal::Method).then_some(("allow", "GET, HEAD, OPTIONS, PUT, DELETE, POST, PATCH")),
@@ -161,8 +165,8 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
         for (name, value) in fields {
             http2::write_field(out, name.as_bytes(), value.as_bytes());
         }
-        http2::finish_headers(out, start, asked.head_only);
-        if !asked.head_only {
+        http2::finish_headers(out, start, head_only);
+        if !head_only {
             http2::write_data(out, length, true);
         }
     } else {
@@ -170,7 +174,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
         fields.for_each(|(name, value)| put(out, &[name, ": ", value, "\r\n"]));
         put(out, &["\r\n"]);
     }
-    if !asked.head_only {
+    if !head_only {
         put(out, &body);
     }
 }
@@ -220,7 +224,7 @@ fn grpc_status(refusal: Refusal) -> &'static str {
         | Refusal::Protocol
         | Refusal::Version => "12",
         // INTERNAL
-        Refusal::Redirected | Refusal::BackendProtocol => "13",
+        Refusal::MaxForwards | Refusal::Redirected | Refusal::BackendProtocol => "13",
         // UNAVAILABLE
         Refusal::NoBackend
         | Refusal::BackendBroken
@@ -233,6 +237,7 @@ fn grpc_status(refusal: Refusal) -> &'static str {
 fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
     match refusal {
         Refusal::Malformed => ("Bad Request", "the request is not valid HTTP/1.1"),
+        Refusal::MaxForwards => ("OK", ""),
         Refusal::Redirected => ("Permanent Redirect", "this is served by https only"),
         Refusal::DotSegments => {
             ("Bad Request", "dot segments and an empty first segment are not taken in this path")
