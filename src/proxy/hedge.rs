@@ -215,7 +215,7 @@ fn poll_begins(
 }
 
 impl Attempt<'_> {
-    /// Sends a request that is nothing but its head.
+    /// Sends a request whose body is empty, to its end.
     async fn start<'r>(
         &'r self,
         slot: Slot<'r>,
@@ -229,6 +229,8 @@ impl Attempt<'_> {
         };
         let mut out = self.gateway.buffers.output();
         self.write_head(&connection, body, &mut out);
+        // A body of unknown length has an end, and may have trailers, though it is empty.
+        body.write_again(&mut out);
         let written = timer.within(self.plan.forward.idle_body_timeout, async {
             connection.stream.write_all(&out).await?;
             connection.stream.flush().await

@@ -138,10 +138,11 @@ impl Attempt<'_> {
         Short::Driven(Driven::Received(Ok(answered)))
     }
 
-    /// How long the answer may take to begin before another attempt is made beside this one: of a request that is nothing but its head.
+    /// How long the answer may take to begin before another attempt is made beside this one: of a request whose body is empty,
+    /// however that was framed.
     fn hedge_after(&self, body: &RequestBody) -> Option<Duration> {
-        let is_head_alone = body.received() == 0 && self.forwarding.upgrade.is_none();
-        self.onward.hedge_after().filter(|_| is_head_alone)
+        let is_empty = body.is_over() && body.received() == 0 && self.forwarding.upgrade.is_none();
+        self.onward.hedge_after().filter(|_| is_empty)
     }
 
     /// Turns an answer that has come as a whole into what the client is to read, and tells how much of that is body.

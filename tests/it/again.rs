@@ -12,7 +12,9 @@ use std::{
 use ringway::fleet::Standing;
 use tokio::io::AsyncWriteExt;
 
-use super::support::{Client, Origin, Proxy, eventually, get, process::Directory, proxy::configuration};
+use super::support::{
+    Client, Origin, Proxy, eventually, get, http2, process::Directory, proxy::configuration,
+};
 
 /// In front of these, with a key that the first one owns. However often they fail, none is ejected: this is about what comes before.
 async fn first_owns(origins: &[&Origin], pool: &str, rest: &str) -> (Proxy, String) {
@@ -403,6 +405,58 @@ async fn told(name: &str) -> (Origin, tokio::sync::watch::Sender<bool>) {
     })
     .await;
     (origin, tell)
+}
+
+#[tokio::test]
+async fn an_empty_body_in_chunks_reaches_the_second_backend_to_its_end() {
+    let (late, good) = (stopped("late").await, Origin::named("good").await);
+    let (proxy, key) = first_owns(&[&late, &good], "repeats.hedge_after = \"10ms\"\n", "").await;
+    let mut client = Client::connect(proxy.address).await;
+    for (end, trailers) in [("0\r\n\r\n", ""), ("0\r\nx-sum: 1\r\n\r\n", "x-sum: 1\n")] {
+        client
+            .send(format!("PUT / HTTP/1.1\r\nHost: a\r\n{key}Transfer-Encoding: chunked\r\n\r\n{end}"))
+            .await;
+        // The backend reads a request to its end before it answers.
+        assert_eq!(client.answer().await.backend(), "good");
+        let seen = good.seen().pop().unwrap();
+        assert_eq!((seen.header("transfer-encoding"), &*seen.trailers), (Some("chunked"), trailers));
+    }
+    // Of the next request on that connection nothing is taken for a body.
+    assert_eq!(client.get("/next", &key_of(&proxy, "good")).await.backend(), "good");
+    assert_eq!(good.seen()[2].line(), "GET /next HTTP/1.1");
+    proxy.counts("ringway_repeats_total", &["reason=\"hedged\""], 2.0).await;
+}
+
+#[tokio::test]
+async fn an_empty_body_of_http_2_reaches_the_second_backend_to_its_end() {
+    // Its end comes after its head: it is there for the second attempt, beside which there is a third.
+    let (closing, late, good) =
+        (closing("closing").await, stopped("late").await, Origin::named("good").await);
+    let pool = "repeats.hedge_after = \"10ms\"\npassive.consecutive = 0\npassive.share = 0\n";
+    let text = configuration(&[&closing, &late, &good], pool, "");
+    let old = "address = \"127.0.0.1:0\"\n";
+    let text = text.replacen(old, &format!("{old}http2 = \"prior-knowledge\"\n"), 1);
+    let proxy = Proxy::start(&text).await;
+    let ring = proxy.view().pools[0].ring.clone();
+    let order = |key: &String| {
+        let mut names = Vec::new();
+        for member in ring.nodes_from(ringway::ring::Place::of(key.as_bytes())) {
+            let name = ring.member(member).name.to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    };
+    let key =
+        (0..).map(|i| format!("key-{i}")).find(|key| order(key) == ["closing", "late", "good"]).unwrap();
+    let mut fields = http2::GOOD.to_vec();
+    fields.push(("x-key", &key));
+    let mut raw = http2::Raw::connect(proxy.address).await;
+    raw.send(http2::frame(http2::HEADERS, 4, 1, &http2::section(&fields))).await;
+    raw.send(http2::frame(http2::DATA, 1, 1, &[])).await;
+    assert_eq!(raw.status(1).await, Some(200));
+    assert_eq!(good.only().header("transfer-encoding"), Some("chunked"));
 }
 
 #[tokio::test]

@@ -591,4 +591,14 @@ async fn slow_and_busy_answers_are_had_from_the_next_owner() {
     assert_eq!(soon("an answer", answer).await.unwrap().status(), 200);
     proxy.counts("ringway_attempts_total", &["result=\"hedged\""], 1.0).await;
     proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
+    // An empty body has its end there, too, and its trailers.
+    for (end, sum) in [("0\r\n\r\n", None), ("0\r\nx-sum: 1\r\n\r\n", Some("1"))] {
+        let mut client = Client::connect(proxy.address).await;
+        let put = format!("PUT {} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", path("slow"));
+        client.send(put + end).await;
+        assert_eq!(client.answer().await.status, 200);
+        let (request, body, trailers) = good.seen().pop().unwrap();
+        assert_eq!((request.method().as_str(), body.len()), ("PUT", 0));
+        assert_eq!(trailers.get("x-sum").map(|sum| sum.to_str().unwrap()), sum);
+    }
 }
