@@ -702,7 +702,7 @@ mod tests {
         scene.strike(0);
         scene.wait(10);
         let backend = scene.fleet.pools[0].members[0].backend.clone();
-        let take = || backend.load.take_trial().then(|| Slot::keep(&backend));
+        let take = || Slot::take_on_trial(&backend, Bound::NONE, || 0).ok();
         let hanging: Vec<_> = std::iter::from_fn(take).collect();
         assert_eq!(hanging.len(), 5);
         scene.wait(1);
@@ -710,5 +710,28 @@ mod tests {
         drop(hanging);
         scene.wait(1);
         assert!(take().is_some(), "clients that went away said nothing");
+    }
+
+    #[test]
+    fn a_trial_ends_in_time_whatever_is_in_flight() {
+        let mut scene = Scene::serving(plan(&["a", "b", "c"]));
+        let backend = scene.fleet.pools[0].members[0].backend.clone();
+        // Long answers from before its ejection are none of its trial's.
+        let _long = [(); 6].map(|()| Slot::keep(&backend));
+        scene.strike(0);
+        scene.wait(10);
+        assert_eq!((scene.standing(0), backend.load.trial_left()), (Standing::Trial, 5));
+        scene.wait(5);
+        assert_eq!((scene.standing(0), backend.load.trial_left()), (Standing::Trial, 5));
+        scene.wait(5);
+        assert_eq!(scene.standing(0), Standing::Serving);
+        // Those of the trial itself have as long again.
+        scene.strike(0);
+        scene.wait(20);
+        let _long = Slot::take_on_trial(&backend, Bound::NONE, || 0).unwrap();
+        for (seconds, standing) in [(39, Standing::Trial), (1, Standing::Serving)] {
+            scene.wait(seconds);
+            assert_eq!(scene.standing(0), standing);
+        }
     }
 }

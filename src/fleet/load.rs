@@ -9,7 +9,7 @@ use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicU32,
+            AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -27,8 +27,8 @@ pub struct LoadCells {
     limit: AtomicU32,
     /// Failures in a row.
     strikes: AtomicU32,
-    /// Requests that a backend on trial may still be given.
-    trial_left: AtomicU32,
+    /// The [`Trial`] that it is on, or was.
+    trial: AtomicU64,
     /// Of those that it was given, the ones that succeeded.
     trial_passed: AtomicU32,
     /// As many as there are in `queue`.
@@ -42,7 +42,7 @@ impl Default for LoadCells {
             in_flight: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
             strikes: AtomicU32::new(0),
-            trial_left: AtomicU32::new(0),
+            trial: AtomicU64::new(0),
             trial_passed: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             queue: Mutex::default(),
@@ -87,14 +87,34 @@ impl LoadCells {
         self.strikes.fetch_add(1, Relaxed).saturating_add(1)
     }
 
-    /// Takes one of the requests that a backend on trial may have.
-    pub fn take_trial(&self) -> bool {
-        self.trial_left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    /// Takes one of the requests that a backend on trial may have. The number of the trial, for [`end_of_trial`](Self::end_of_trial).
+    fn take_trial(&self) -> Option<u32> {
+        let take = |bits| {
+            let trial = Trial::of(bits);
+            let left = trial.left.checked_sub(1)?;
+            Some(Trial { left, out: trial.out.saturating_add(1), ..trial }.bits())
+        };
+        self.trial.fetch_update(Relaxed, Relaxed, take).ok().map(|before| Trial::of(before).number)
+    }
+
+    /// A request of the trial with this number has ended. One of an earlier trial counts no more.
+    fn end_of_trial(&self, number: u32) {
+        let end = |bits| {
+            let trial = Trial::of(bits);
+            (trial.number == number).then(|| Trial { out: trial.out.saturating_sub(1), ..trial }.bits())
+        };
+        // An error is what the number is for.
+        let _ = self.trial.fetch_update(Relaxed, Relaxed, end);
     }
 
     /// Requests that a backend on trial may still have.
     pub fn trial_left(&self) -> u32 {
-        self.trial_left.load(Relaxed)
+        Trial::of(self.trial.load(Relaxed)).left.into()
+    }
+
+    /// Requests of this trial that have not ended. What was in flight before it began does not count.
+    pub fn trial_out(&self) -> u32 {
+        Trial::of(self.trial.load(Relaxed)).out.into()
     }
 
     /// Notes that a request of a trial succeeded, and returns how many have.
@@ -105,13 +125,21 @@ impl LoadCells {
     pub(super) fn begin_trial(&self, requests: u32) {
         self.strikes.store(0, Relaxed);
         self.trial_passed.store(0, Relaxed);
-        self.trial_left.store(requests, Relaxed);
+        let begin = |bits| Some(Trial::of(bits).next(requests).bits());
+        // There is nothing that it would not begin from.
+        let _ = self.trial.fetch_update(Relaxed, Relaxed, begin);
     }
 
     /// Requests of a trial whose clients went away say nothing: others take their place. Those under way may still say something.
     pub(super) fn renew_trial(&self, requests: u32) {
-        let said = self.trial_passed.load(Relaxed).saturating_add(self.in_flight());
-        self.trial_left.store(requests.saturating_sub(said), Relaxed);
+        let passed = self.trial_passed.load(Relaxed);
+        let renew = |bits| {
+            let trial = Trial::of(bits);
+            let said = passed.saturating_add(trial.out.into());
+            Some(Trial { left: few(requests.saturating_sub(said)), ..trial }.bits())
+        };
+        // There is nothing that it would not renew.
+        let _ = self.trial.fetch_update(Relaxed, Relaxed, renew);
     }
 
     pub(super) fn forget_strikes(&self) {
@@ -136,6 +164,37 @@ impl LoadCells {
         self.waiting.store(queue.len() as u32, SeqCst);
         next
     }
+}
+
+/// What is counted of a trial's requests, in one cell: so none is given out twice, and none is counted in another trial.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// Which trial of the backend it is.
+    number: u32,
+    /// Requests that have not ended.
+    out: u16,
+    /// Requests that it may still be given.
+    left: u16,
+}
+
+impl Trial {
+    fn of(bits: u64) -> Trial {
+        Trial { number: (bits >> 32) as u32, out: (bits >> 16) as u16, left: bits as u16 }
+    }
+
+    fn bits(self) -> u64 {
+        u64::from(self.number) << 32 | u64::from(self.out) << 16 | u64::from(self.left)
+    }
+
+    /// The one after it.
+    fn next(self, requests: u32) -> Trial {
+        Trial { number: self.number.wrapping_add(1), out: 0, left: few(requests) }
+    }
+}
+
+/// A trial's requests: the configuration allows far fewer than fit.
+fn few(requests: u32) -> u16 {
+    u16::try_from(requests).unwrap_or(u16::MAX)
 }
 
 /// The bound of one backend by the load of its pool.
@@ -167,6 +226,8 @@ pub enum Busy {
     Loaded,
     /// It has as many requests as it may have.
     Full,
+    /// It is on trial, and has been given the requests that decide.
+    Tried,
 }
 
 /// Which bound does not allow a request beside so many.
@@ -183,7 +244,11 @@ fn is_busy((now, limit): (u32, u32), bound: Bound, total: impl Fn() -> u64) -> O
 
 /// One request's place at a backend. Given back when dropped.
 #[derive(Debug)]
-pub struct Slot<'a>(&'a Backend);
+pub struct Slot<'a> {
+    backend: &'a Backend,
+    /// The trial that the request is one of.
+    trial: Option<u32>,
+}
 
 impl<'a> Slot<'a> {
     /// Takes a place, if the bounds allow it. `total` counts the pool's requests in flight; it is asked only where it matters.
@@ -202,7 +267,30 @@ impl<'a> Slot<'a> {
         });
         match (taken, busy) {
             (Err(_), Some(busy)) => Err(busy),
-            _ => Ok(Slot(backend)),
+            _ => Ok(Slot { backend, trial: None }),
+        }
+    }
+
+    /// Takes a place for one of the few requests of a trial, if there is one left, and the bounds allow it.
+    ///
+    /// # Errors
+    /// There is none left, or which bound does not.
+    pub fn take_on_trial(
+        backend: &'a Backend,
+        bound: Bound,
+        total: impl Fn() -> u64,
+    ) -> Result<Slot<'a>, Busy> {
+        let Some(number) = backend.load.take_trial() else { return Err(Busy::Tried) };
+        match Slot::take(backend, bound, total) {
+            Ok(mut slot) => {
+                slot.trial = Some(number);
+                Ok(slot)
+            }
+            Err(busy) => {
+                // Given anew with the next look at the clock.
+                backend.load.end_of_trial(number);
+                Err(busy)
+            }
         }
     }
 
@@ -221,14 +309,18 @@ impl<'a> Slot<'a> {
     /// Takes a place whatever the bounds say: for a request that had one already.
     pub fn keep(backend: &'a Backend) -> Slot<'a> {
         backend.load.in_flight.fetch_add(1, SeqCst);
-        Slot(backend)
+        Slot { backend, trial: None }
     }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        self.0.load.in_flight.fetch_sub(1, SeqCst);
-        self.0.load.wake_next();
+        let cells = &self.backend.load;
+        if let Some(number) = self.trial {
+            cells.end_of_trial(number);
+        }
+        cells.in_flight.fetch_sub(1, SeqCst);
+        cells.wake_next();
     }
 }
 
@@ -323,6 +415,34 @@ mod tests {
         assert_eq!(backend.load.in_flight(), 3);
         drop((first, third));
         assert_eq!(backend.load.in_flight(), 1);
+    }
+
+    #[test]
+    fn what_is_not_of_a_trial_does_not_count_in_it() {
+        let backend = backend();
+        let take = || Slot::take_on_trial(&backend, Bound::NONE, || 0);
+        let load = &backend.load;
+        let _before = [Slot::keep(&backend), Slot::keep(&backend)];
+        load.begin_trial(2);
+        load.renew_trial(2);
+        assert_eq!((load.trial_left(), load.trial_out()), (2, 0));
+        let (first, second) = (take().unwrap(), take().unwrap());
+        assert_eq!(take().unwrap_err(), Busy::Tried);
+        drop(first);
+        load.renew_trial(2);
+        assert_eq!((load.trial_left(), load.trial_out()), (1, 1));
+        // The second one outlives its trial.
+        load.begin_trial(2);
+        let third = take().unwrap();
+        drop(second);
+        assert_eq!((load.trial_left(), load.trial_out()), (1, 1));
+        drop(third);
+        assert_eq!((load.trial_out(), load.in_flight()), (0, 2));
+        // Who is full gives a trial's request back.
+        load.set_limit(Some(2));
+        assert_eq!(take().unwrap_err(), Busy::Full);
+        load.renew_trial(2);
+        assert_eq!((load.trial_left(), load.trial_out()), (2, 0));
     }
 
     #[test]

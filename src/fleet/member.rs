@@ -234,7 +234,7 @@ impl MemberState {
         let before = self.standing();
         match self.trust {
             Trust::Ejected { until } if until <= now.instant => self.end_ejection(policy, now.instant),
-            Trust::Trial { until } if until <= now.instant && self.backend.load.in_flight() == 0 => {
+            Trust::Trial { until } if self.trial_is_over(until, policy, now.instant) => {
                 self.end_trial("nothing was said against it in its trial")
             }
             Trust::Trial { .. } => self.backend.load.renew_trial(policy.trial),
@@ -256,6 +256,13 @@ impl MemberState {
             self.ramp = None;
         }
         ends || self.steer(plan.ramp_hits)
+    }
+
+    /// Whether a trial ends by time: at `until`, or, while requests of it are out, when as much time again has passed. What is in flight beside
+    /// them says nothing.
+    fn trial_is_over(&self, until: Instant, policy: &PassivePolicy, now: Instant) -> bool {
+        let last = || until + lasts(policy, self.penalty.max(1));
+        until <= now && (self.backend.load.trial_out() == 0 || last() <= now)
     }
 
     /// Lets a ramp that goes by hits go on. Whether it did.

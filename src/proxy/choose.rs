@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::policy::WhenFull;
 use crate::{
-    fleet::{Backend, Bound, Busy, LoadCells, MemberView, OnAllDown, PoolView, Slot, Standing, Tier},
+    fleet::{Backend, Bound, Busy, MemberView, OnAllDown, PoolView, Slot, Standing, Tier},
     ring::{MemberIndex, NodesFrom, Place, Ring},
     tally::{OffOwner, Refusal},
 };
@@ -321,16 +321,15 @@ impl<'v> Candidates<'v> {
 
     fn admit<M: Manner<'v>>(&self, view: &'v MemberView, manner: &M) -> Result<M::Place, Skip> {
         let (backend, is_choosy) = (&*view.backend, self.round == Round::Choosy && !self.rules.owner_only);
-        if view.standing == Standing::Trial && self.pool.tier == Tier::Good && !manner.trial(&backend.load) {
-            return Err(Skip::Trial);
-        }
+        let on_trial = view.standing == Standing::Trial && self.pool.tier == Tier::Good;
         if is_choosy && view.ramp.is_some_and(|ramp| !ramp.has_moved(self.place, self.now)) {
             return Err(Skip::Ramp);
         }
         let bound = if is_choosy { view.bound } else { Bound::NONE };
-        manner.place(backend, bound, || self.pool.pool.in_flight()).map_err(|busy| match busy {
+        manner.place((backend, on_trial), bound, || self.pool.pool.in_flight()).map_err(|busy| match busy {
             Busy::Loaded => Skip::Loaded,
             Busy::Full => Skip::Full,
+            Busy::Tried => Skip::Trial,
         })
     }
 }
@@ -382,12 +381,13 @@ trait Manner<'v> {
     /// A place at a backend.
     type Place;
 
-    /// One of the requests that decide about a backend on trial.
-    fn trial(&self, load: &LoadCells) -> bool;
-
-    /// A place, if the bounds allow it.
-    fn place(&self, backend: &'v Backend, bound: Bound, total: impl Fn() -> u64)
-    -> Result<Self::Place, Busy>;
+    /// A place, if the bounds allow it; at a backend on trial, for one of the requests that decide.
+    fn place(
+        &self,
+        at: (&'v Backend, bool),
+        bound: Bound,
+        total: impl Fn() -> u64,
+    ) -> Result<Self::Place, Busy>;
 
     /// A backend is passed over.
     fn skips(&mut self, _member: MemberIndex, _why: Skip) {}
@@ -399,11 +399,15 @@ struct Going;
 impl<'v> Manner<'v> for Going {
     type Place = Slot<'v>;
 
-    fn trial(&self, load: &LoadCells) -> bool {
-        load.take_trial()
-    }
-
-    fn place(&self, backend: &'v Backend, bound: Bound, total: impl Fn() -> u64) -> Result<Slot<'v>, Busy> {
+    fn place(
+        &self,
+        (backend, on_trial): (&'v Backend, bool),
+        bound: Bound,
+        total: impl Fn() -> u64,
+    ) -> Result<Slot<'v>, Busy> {
+        if on_trial {
+            return Slot::take_on_trial(backend, bound, total);
+        }
         Slot::take(backend, bound, total)
     }
 }
@@ -418,11 +422,15 @@ struct Looking {
 impl Manner<'_> for Looking {
     type Place = ();
 
-    fn trial(&self, load: &LoadCells) -> bool {
-        load.trial_left() > 0
-    }
-
-    fn place(&self, backend: &Backend, bound: Bound, total: impl Fn() -> u64) -> Result<(), Busy> {
+    fn place(
+        &self,
+        (backend, on_trial): (&Backend, bool),
+        bound: Bound,
+        total: impl Fn() -> u64,
+    ) -> Result<(), Busy> {
+        if on_trial && backend.load.trial_left() == 0 {
+            return Err(Busy::Tried);
+        }
         Slot::look(backend, bound, total)
     }
 

@@ -17,9 +17,9 @@ use std::{
 use fastrand::Rng;
 use ringway::{
     fleet::{
-        Applied, Backend, Event, Fact, Fleet, LoadPolicy, MemberPolicy, Moment, OnAllDown, Order, Orders,
-        Outcome, PassivePolicy, PoolPlan, PoolView, Slot, Standing, Thresholds, Tier, Trust, Turn, Unchanged,
-        View,
+        Applied, Backend, Event, Fact, Fleet, LoadPolicy, MemberPolicy, MemberView, Moment, OnAllDown, Order,
+        Orders, Outcome, PassivePolicy, PoolPlan, PoolView, Slot, Standing, Thresholds, Tier, Trust, Turn,
+        Unchanged, View,
     },
     proxy::{
         choose::{Candidates, Next, Rules},
@@ -65,6 +65,14 @@ struct Request {
     trial: Option<Instant>,
     on_trial: bool,
     passive: PassivePolicy,
+}
+
+impl Request {
+    /// Whether it is one of the few of this trial.
+    fn is_of(&self, member: &MemberView, kept: Kept) -> bool {
+        let of_trial = self.trial.is_some_and(|until| kept == Kept::Trial { until });
+        of_trial && self.backend.id == member.backend.id
+    }
 }
 
 struct Scene<'t> {
@@ -153,6 +161,18 @@ fn first_choice(pool: &PoolView, key: Place, now: Instant) -> Option<Arc<str>> {
         Next::Try(member, _) => Some(pool.member(member).backend.name.clone()),
         _ => None,
     }
+}
+
+/// The place that a request gets, and whether that is at its owner.
+fn take_place(
+    pool: &PoolView,
+    key: Place,
+    now: Instant,
+    rules: Rules,
+) -> Option<(MemberIndex, Slot<'_>, bool)> {
+    let mut candidates = Candidates::new(pool, key, now, rules);
+    let Next::Try(member, slot) = candidates.next_backend() else { return None };
+    Some((member, slot, candidates.owner() == Some(member)))
 }
 
 impl<'t> Scene<'t> {
@@ -323,13 +343,23 @@ impl<'t> Scene<'t> {
         let owner_only = self.rng.u8(..5) == 0;
         let when_full = *self.rng.choice(&[WhenFull::Next, WhenFull::Queue, WhenFull::Refuse]).unwrap();
         let rules = Rules { attempts: self.rng.usize(1..4), on_all_down, owner_only, when_full };
-        let mut candidates = Candidates::new(view, Place(key), now, rules);
-        let Next::Try(member, slot) = candidates.next_backend() else { return };
+        // A place in a trial lasts as long as its request: for that the view is kept for good.
+        let has_trial = view.members.iter().any(|member| member.standing == Standing::Trial);
+        let lasting = has_trial.then(|| &Box::leak(Box::new(self.published.clone())).pools[pool]);
+        let chosen = match lasting {
+            Some(view) => take_place(view, Place(key), now, rules),
+            None => take_place(view, Place(key), now, rules).map(|(member, slot, is_owner)| {
+                let kept = Slot::keep(self.backends[&view.member(member).backend.id]);
+                drop(slot);
+                (member, kept, is_owner)
+            }),
+        };
+        let Some((member, slot, is_owner)) = chosen else { return };
         let seen = view.member(member);
         self.tell(format!("a request begins at {}", seen.backend.name));
         assert!(view.tier.takes(seen.standing));
         assert!(view.tier != Tier::Bad || on_all_down == OnAllDown::TryAnyway);
-        assert!(!owner_only || candidates.owner() == Some(member));
+        assert!(!owner_only || is_owner);
         let limit = seen.backend.load.limit().unwrap_or(u32::MAX);
         assert!(seen.backend.load.in_flight() <= limit, "a bound is a bound");
         let on_trial = seen.standing == Standing::Trial;
@@ -338,12 +368,10 @@ impl<'t> Scene<'t> {
             _ => None,
         };
         let backend = self.backends[&seen.backend.id];
-        let kept = Slot::keep(backend);
-        drop(slot);
         view.pool.cells(0).slots_begun.bump();
         *self.totals.entry(view.pool.id).or_default() += 1;
         let passive = self.model.pools[pool].plan.passive.clone();
-        self.requests.push(Request { pool: view.pool.id, slot: kept, backend, trial, on_trial, passive });
+        self.requests.push(Request { pool: view.pool.id, slot, backend, trial, on_trial, passive });
     }
 
     /// A request ends, and what follows is what workers do then.
@@ -425,11 +453,13 @@ impl<'t> Scene<'t> {
             model.pools.iter().flat_map(|pool| &pool.members).map(model::Member::standing).collect()
         };
         let before = standings(&self.model);
-        let mut idle: Vec<Vec<bool>> = vec![Vec::new(); self.model.pools.len()];
-        self.fleet.backends().for_each(|(pool, backend)| idle[pool].push(backend.in_flight() == 0));
         let (changes, moved) = self.fleet.tick(now);
-        let pools = self.model.pools.iter_mut().zip(&idle);
-        pools.for_each(|(pool, idle)| pool.tick(now.instant, |index| idle[index]));
+        for (pool, view) in self.model.pools.iter_mut().zip(&self.published.pools) {
+            let kept: Vec<Kept> = pool.members.iter().map(|member| member.kept).collect();
+            let has_out =
+                |index: usize| self.requests.iter().any(|one| one.is_of(&view.members[index], kept[index]));
+            pool.tick(now.instant, has_out);
+        }
         let after = standings(&self.model);
         let differ = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         assert_eq!(changes.len(), differ, "{changes:?}");
@@ -630,9 +660,10 @@ impl<'t> Scene<'t> {
             }
             for view in &fresh.pools[at].members {
                 let Trust::Trial { until } = view.trust else { continue };
-                let (id, left) = (view.backend.id, view.backend.load.trial_left());
-                let is_one = |other: &&Request| other.backend.id == id && other.trial == Some(until);
+                let left = view.backend.load.trial_left();
+                let is_one = |other: &&Request| other.is_of(view, Kept::Trial { until });
                 let under_way = self.requests.iter().filter(is_one).count() as u32;
+                assert_eq!(view.backend.load.trial_out(), under_way);
                 let most = self.trials[&model.plan.name];
                 assert!(under_way + left <= most, "{under_way} and {left} further ones on trial, of {most}");
             }
@@ -721,7 +752,8 @@ impl<'t> Scene<'t> {
     fn end(mut self) {
         self.requests.clear();
         for backend in self.backends.values() {
-            assert_eq!((backend.in_flight(), backend.load.waiting()), (0, 0));
+            let load = &backend.load;
+            assert_eq!((load.in_flight(), load.trial_out(), load.waiting()), (0, 0, 0));
         }
     }
 }

@@ -324,8 +324,8 @@ impl Pool {
         });
     }
 
-    /// `is_idle` tells whether the member with an index has no request under way.
-    pub fn tick(&mut self, now: Instant, is_idle: impl Fn(usize) -> bool) {
+    /// `has_out` tells whether a request of its trial is under way at the member with an index.
+    pub fn tick(&mut self, now: Instant, has_out: impl Fn(usize) -> bool) {
         if self.turns.first().is_some_and(|turn| now - turn.began >= turn.length) {
             self.turns.clear();
         }
@@ -334,7 +334,12 @@ impl Pool {
                 let policy = &plan.passive;
                 match member.kept {
                     Kept::Out { until } if until <= now => member.let_in(policy, now),
-                    Kept::Trial { until } if until <= now && is_idle(index) => member.pass_trial(),
+                    Kept::Trial { until } if until <= now => {
+                        // Who takes its time has as long again.
+                        if !has_out(index) || now - until >= ejection(policy, member.away.max(1)) {
+                            member.pass_trial();
+                        }
+                    }
                     _ => {}
                 }
                 if policy.share > 0.0 {
