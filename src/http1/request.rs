@@ -131,6 +131,8 @@ pub struct RequestHead {
     pub(super) upgrade: Option<Span>,
     /// How often an `OPTIONS` may still be forwarded (RFC 9110 section 7.6.2).
     pub max_forwards: Option<u32>,
+    /// The client waits for `100 Continue` (RFC 9110 section 10.1.1), or says so.
+    pub expects: bool,
 }
 
 impl Default for RequestHead {
@@ -149,6 +151,7 @@ impl Default for RequestHead {
             takes_trailers: false,
             upgrade: None,
             max_forwards: None,
+            expects: false,
         }
     }
 }
@@ -263,8 +266,8 @@ impl RequestHead {
         let mut codings = 0;
         let mut chunked = false;
         let (mut close, mut keep_alive, mut named) = (false, false, 0);
-        let (mut asks, mut upgrades, mut upgrade, mut expects) = (false, 0, None, false);
-        (self.takes_trailers, self.max_forwards) = (false, None);
+        let (mut asks, mut upgrades, mut upgrade) = (false, 0, None);
+        (self.takes_trailers, self.max_forwards, self.expects) = (false, None, false);
         for field in &self.fields {
             let value = field.value.of(&self.bytes);
             match field.known {
@@ -307,13 +310,14 @@ impl RequestHead {
                 }
                 // RFC 9110 section 10.1.1: of HTTP/1.0 it is no word at all.
                 Known::Expect if self.version > Version::Http10 => {
-                    let twice = std::mem::replace(&mut expects, true);
+                    let twice = std::mem::replace(&mut self.expects, true);
                     if twice || !value.eq_ignore_ascii_case(b"100-continue") {
                         return Err(HeadError::Expectation);
                     }
                 }
                 Known::MaxForwards if self.method == Method::Options => {
-                    if self.max_forwards.replace(max_forwards(value)?).is_some() {
+                    let before = self.max_forwards.replace(max_forwards(value)?);
+                    if before.is_some() {
                         return Err(HeadError::Malformed("more than one Max-Forwards"));
                     }
                 }

@@ -229,6 +229,9 @@ impl Receiving<'_> {
 
     /// 100, 103 and the like go to those who know them (RFC 9110 section 15.2).
     async fn pass_interim(&mut self, head: &AnswerHead) -> Result<(), Cut> {
+        if head.status == 100 {
+            self.terms.progress.continued.set(true);
+        }
         if self.terms.request.version == Version::Http10 {
             return Ok(());
         }

@@ -187,7 +187,9 @@ impl Attempt<'_> {
         };
         connection.suspect = !matches!(driven, Driven::Received(Ok(Answered { is_bare: false, .. })));
         // A backend that answered before it had read the request is left with an unfinished one.
-        let clean = ended && sent && connection.input.is_empty();
+        // One that was told of an expectation and answered without `100 Continue` may have left the body unread, for its next request.
+        let unasked = self.head.expects && !self.progress.continued.take();
+        let clean = ended && sent && connection.input.is_empty() && !unasked;
         if clean && whole {
             self.keep(connection, now);
         } else {

@@ -25,6 +25,8 @@ pub(super) struct Progress {
     pub(super) passed_over: Cell<Option<u16>>,
     /// An interim answer has been written in part: nothing else can be written now.
     pub(super) within_interim: Cell<bool>,
+    /// The backend has asked for the body with `100 Continue`.
+    pub(super) continued: Cell<bool>,
     /// When the head came.
     pub(super) first_byte: Cell<Option<Instant>>,
     /// Body bytes handed on to the client.

@@ -364,3 +364,28 @@ async fn bare_line_feeds_are_taken_in_one_piece_as_in_many() {
         assert_eq!(soon("the rest of the answer", client.answer()).await.text(), "hello");
     }
 }
+
+#[tokio::test]
+async fn a_body_that_was_sent_unasked_is_nobodys_request() {
+    // It reads heads alone, as one does that refuses a body before it has come.
+    let origin = Origin::with("one", |mut peer| async move {
+        while let Some(head) = peer.head().await {
+            let is_second = head.starts_with("GET /next ");
+            let answer: &[u8] =
+                if is_second { b"HTTP/1.1 200 OK\r\n" } else { b"HTTP/1.1 417 Expectation Failed\r\n" };
+            let _ = peer.stream.write_all(&[answer, b"content-length: 0\r\n\r\n"].concat()).await;
+        }
+    })
+    .await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut client = Client::connect(proxy.address).await;
+    let body = "GET /smuggled HTTP/1.1\r\nX-Y: ";
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.send(format!("{head}{body}")).await;
+    assert_eq!(client.answer().await.status, 417);
+    assert_eq!(get(proxy.address, "/next", "").await.status, 200);
+    assert_eq!(origin.connections(), 2);
+}

@@ -334,11 +334,12 @@ impl Pool {
                 let policy = &plan.passive;
                 match member.kept {
                     Kept::Out { until } if until <= now => member.let_in(policy, now),
-                    Kept::Trial { until } if until <= now => {
-                        // Who takes its time has as long again.
-                        if !has_out(index) || now - until >= ejection(policy, member.away.max(1)) {
-                            member.pass_trial();
-                        }
+                    // Who takes its time has as long again.
+                    Kept::Trial { until }
+                        if until <= now
+                            && (!has_out(index) || now - until >= ejection(policy, member.away.max(1))) =>
+                    {
+                        member.pass_trial();
                     }
                     _ => {}
                 }
