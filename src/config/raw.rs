@@ -209,14 +209,14 @@ fn tls(section: &mut Section<'_>) -> Tls {
 
 fn acme(section: &mut Section<'_>) -> Acme {
     let doc = "The names that the certificate is for.";
-    let names = section.required("names", NonEmpty::of(text::host_name(), "[\"example.org\"]"), doc);
+    let names = section.required("names", NonEmpty::of(text::proved_name(), "[\"example.org\"]"), doc);
     let doc = "The folder in which the account and the certificate are kept. Ringway makes it, and is alone to read it.";
     let folder = section.required("folder", text::file(), doc);
     let doc = "Whom the authority may write to, as a URI; empty for nobody.";
-    let contact = section.key("contact", text::OrEmpty(text::plain("a URI")), None, doc).value;
+    let contact = section.key("contact", text::OrEmpty(text::mail()), None, doc).value;
     let doc = "The authority's directory.";
     let default = "https://acme-v02.api.letsencrypt.org/directory".to_owned();
-    let directory = section.key("directory", text::plain("a URI"), default, doc).value;
+    let directory = section.key("directory", text::secure_url(), default, doc).value;
     let doc = "A PEM file with the certificates of those who sign the authority's own; empty for those that the system trusts.";
     let roots = section.key("roots", text::OrEmpty(text::file()), None, doc).value;
     let policy = names.zip(folder).map(|(names, folder)| AcmePolicy {

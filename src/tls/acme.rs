@@ -30,7 +30,9 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{AcmePolicy, Certificate, CertificateFiles, ListenerTls, PROOF, TlsProblem, upkeep::Secured};
+use super::{
+    AcmePolicy, Certificate, CertificateFiles, ListenerTls, PROOF, TlsProblem, subject_of, upkeep::Secured,
+};
 use crate::{
     limits::{ACME_RETRY, ACME_RETRY_MOST, ACME_TRY},
     privileges,
@@ -86,11 +88,24 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Whose the first certificate is.
+const WAITING: &str = "waiting for a certificate";
+
+/// Whether this is the certificate that is there until the authority has given one.
+pub(super) fn is_placeholder(certificate: &Certificate) -> bool {
+    certificate
+        .pair
+        .cert
+        .first()
+        .and_then(|der| subject_of(der))
+        .is_some_and(|subject| subject.ends_with(WAITING))
+}
+
 /// Signed by itself, and so old that it is due to be renewed at once.
 fn placeholder(names: &[String]) -> Result<String, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names.to_vec())?;
-    params.distinguished_name.push(DnType::CommonName, "waiting for a certificate");
+    params.distinguished_name.push(DnType::CommonName, WAITING);
     params.not_before = rcgen::date_time_ymd(2000, 1, 1);
     params.not_after = rcgen::date_time_ymd(2001, 1, 1);
     let certificate = params.self_signed(&key)?;
@@ -183,6 +198,8 @@ enum Failed {
     Tls(#[from] rustls::Error),
     #[error("{0}")]
     File(#[from] io::Error),
+    #[error("`acme.roots`, {0}: {1}")]
+    Roots(String, instant_acme::Error),
     #[error("the account in {0} can't be read: {1}; remove the file for a new one")]
     Account(String, serde_json::Error),
     #[error("the authority offers no proof by tls-alpn-01 for {0}")]
@@ -272,12 +289,27 @@ impl Wanted {
         match asked {
             Ok(()) => (*next, *pause) = (due(policy), ACME_RETRY),
             Err(error) => {
-                tracing::error!(listener, %error, again_in = ?*pause, "no certificate came of it");
+                let (error, directory) = (with_causes(&error), &policy.directory);
+                tracing::error!(listener, error, directory, again_in = ?*pause, "no certificate came of it");
                 *next = SystemTime::now() + *pause;
                 *pause = (*pause * 2).min(ACME_RETRY_MOST);
             }
         }
     }
+}
+
+/// An error with all that led to it: the first one alone often says no more than that there was one.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// When the certificate in the file is to be renewed: when a third of its time is left.
@@ -322,8 +354,9 @@ async fn ask(policy: &AcmePolicy, proofs: &Proofs) -> Result<(), Failed> {
 /// The account in the folder, or a new one.
 async fn account(policy: &AcmePolicy) -> Result<Account, Failed> {
     let builder = || match &policy.roots {
-        Some(roots) => Account::builder_with_root(roots),
-        None => Account::builder(),
+        Some(roots) => Account::builder_with_root(roots)
+            .map_err(|error| Failed::Roots(roots.display().to_string(), error)),
+        None => Ok(Account::builder()?),
     };
     let file = policy.account_file();
     match fs::read_to_string(&file) {

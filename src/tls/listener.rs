@@ -24,6 +24,7 @@ use tokio_rustls::rustls::{
 
 use super::{
     AcmePolicy, Certificate, CertificateProblem, ClientAuth, MinVersion, Proofs, TlsPolicy,
+    acme::is_placeholder,
     certificate::read_certificates,
     watch::{Stamp, stamp},
 };
@@ -84,6 +85,7 @@ impl ListenerTls {
         }
         let (provider, now) = (Arc::new(aws_lc_rs::default_provider()), SystemTime::now());
         let of_one = |files| match Certificate::load(files, &provider) {
+            Ok(certificate) if is_placeholder(&certificate) => None,
             Ok(certificate) => certificate.untimely(now),
             Err(problem) => Some(problem),
         };
@@ -115,7 +117,9 @@ impl ListenerTls {
         let tickets = aws_lc_rs::Ticketer::new().map_err(settings)?;
         let first_stamps = files(&policy).iter().map(stamp).collect();
         let served_anyway = |certificate: &Certificate| {
-            if let Some(problem) = certificate.untimely(SystemTime::now()) {
+            if is_placeholder(certificate) {
+                tracing::info!(file = %certificate.file.display(), "there is no certificate yet: the authority is asked for one");
+            } else if let Some(problem) = certificate.untimely(SystemTime::now()) {
                 tracing::error!(%problem, "a certificate is served that clients will refuse");
             }
             Ok(())

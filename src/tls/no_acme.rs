@@ -6,7 +6,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::{ServerConfig, crypto::CryptoProvider};
 
-use super::{AcmePolicy, CertificateFiles, TlsProblem, upkeep::Secured};
+use super::{AcmePolicy, Certificate, CertificateFiles, TlsProblem, upkeep::Secured};
 
 impl AcmePolicy {
     /// Where the certificate and its key would be kept.
@@ -26,6 +26,11 @@ impl AcmePolicy {
     pub fn prepare(&self) -> Result<(), TlsProblem> {
         Err(TlsProblem::Settings("this build has no ACME: build it with the feature `acme`".into()))
     }
+}
+
+/// There is none.
+pub(super) fn is_placeholder(_: &Certificate) -> bool {
+    false
 }
 
 /// Never made.

@@ -564,3 +564,29 @@ async fn http2_is_spoken_with_those_who_ask_for_it() {
         proxy.counts("ringway_http2_connections_total", &[], 1.0).await;
     }
 }
+
+#[test]
+fn an_authority_that_is_not_there_is_named_with_the_cause_and_no_certificate_yet_is_no_error() {
+    use super::support::process::{Running, run};
+    let (folder, closed) = (Directory::new(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let url = format!("https://{}/directory", closed.local_addr().unwrap());
+    drop(closed);
+    let text = format!(
+        "[[listeners]]\naddress = \"127.0.0.1:0\"\n[listeners.tls.acme]\nnames = [\"a.example\"]\nfolder = {:?}\ndirectory = {url:?}\n\
+         [admin]\naddress = \"127.0.0.1:0\"\n[pools.p]\nbackends = [\"127.0.0.1:9\"]\n[pools.p.health]\nkind = \"off\"\n",
+        folder.path().join("acme")
+    );
+    let file = folder.file("ringway.toml", &text);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.args(["run", "-c", file.to_str().unwrap()]).stdin(std::process::Stdio::null());
+    let (running, told) = Running::start_and_listen(command, Directory::new());
+    assert!(!told.iter().any(|line| line.contains("ended at")), "{told:?}");
+    let failed = match told.into_iter().find(|line| line.contains("no certificate came of it")) {
+        Some(line) => line,
+        None => running.wait_for_line("no certificate came of it"),
+    };
+    assert!(failed.contains(&url) && failed.contains("Connection refused"), "{failed}");
+    // What stands in for it until then is no reason to refuse the configuration.
+    let checked = run(&["check", "--quiet", "-c", file.to_str().unwrap()]);
+    assert_eq!(checked.status.code(), Some(0), "{}", String::from_utf8_lossy(&checked.stderr));
+}

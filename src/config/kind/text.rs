@@ -16,6 +16,10 @@ use crate::{
     proxy::{rewrite::has_dot_segments, route::HostPattern},
 };
 
+mod authority;
+
+pub(in crate::config) use authority::{mail, proved_name, secure_url};
+
 /// Why a text does not fit, and what to write in its place.
 pub(in crate::config) struct Fault {
     pub(in crate::config) message: String,
