@@ -11,6 +11,7 @@ mod acme;
 mod backend;
 mod certificate;
 mod listener;
+mod ocsp;
 mod subject;
 mod upkeep;
 mod watch;
@@ -34,7 +35,7 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// Its private key, as PEM. May be the same file.
     pub key: PathBuf,
-    /// A stapled OCSP answer (RFC 6066 section 8), as DER.
+    /// An OCSP answer to be stapled (RFC 6066 section 8), as DER.
     pub ocsp: Option<PathBuf>,
 }
 

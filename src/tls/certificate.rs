@@ -18,7 +18,7 @@ use tokio_rustls::rustls::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::CertificateFiles;
+use super::{CertificateFiles, ocsp::Answer};
 use crate::limits::CERTIFICATE_FILE_BYTES;
 
 /// Why a certificate can't be used: the file, what is wrong with it, and what to do.
@@ -86,6 +86,14 @@ pub enum CertificateProblem {
         /// When it ended, or will begin.
         when: String,
     },
+    /// The time of an OCSP answer is over, or has not come.
+    #[error("the OCSP answer in {} {when}; get a new one", file.display())]
+    Stale {
+        /// The file.
+        file: PathBuf,
+        /// When it ended, or will begin.
+        when: String,
+    },
 }
 
 /// A certificate that can be served.
@@ -99,6 +107,8 @@ pub struct Certificate {
     pub begins: SystemTime,
     /// When it ends.
     pub ends: SystemTime,
+    /// An OCSP answer about it, and the file that it is from.
+    ocsp: Option<(PathBuf, Answer)>,
     /// What a handshake needs.
     pub(super) pair: Arc<CertifiedKey>,
 }
@@ -117,7 +127,7 @@ impl Certificate {
         let key = read_key(&files.key)?;
         let malformed =
             |error: String| CertificateProblem::Malformed { file: file.clone(), what: "certificate", error };
-        let Own { names, begins, ends } = read_own(&chain[0]).map_err(malformed)?;
+        let Own { names, begins, ends, serial } = read_own(&chain[0]).map_err(malformed)?;
         let mut pair = match CertifiedKey::from_der(chain, key, provider) {
             Ok(pair) => pair,
             Err(rustls::Error::InconsistentKeys(_)) => {
@@ -131,10 +141,31 @@ impl Certificate {
                 });
             }
         };
-        if let Some(ocsp) = &files.ocsp {
-            pair.ocsp = Some(read_ocsp(ocsp)?);
-        }
-        Ok(Certificate { file, names, begins, ends, pair: Arc::new(pair) })
+        let ocsp =
+            files.ocsp.as_ref().map(|file| Ok((file.clone(), read_ocsp(file, &serial)?))).transpose()?;
+        pair.ocsp = None;
+        let certificate = Certificate { file, names, begins, ends, ocsp, pair: Arc::new(pair) };
+        Ok(certificate.stapled(SystemTime::now()))
+    }
+
+    /// The same with its OCSP answer if the time of that is now, and without otherwise.
+    pub(super) fn stapled(&self, now: SystemTime) -> Certificate {
+        let timely = self.ocsp.as_ref().filter(|(_, answer)| answer.is_timely(now));
+        let mut pair = CertifiedKey::clone(&self.pair);
+        pair.ocsp = timely.map(|(_, answer)| answer.der.clone());
+        Certificate { pair: Arc::new(pair), ..self.clone() }
+    }
+
+    /// Whether [`stapled`](Certificate::stapled) would change it.
+    pub(super) fn is_stapled_otherwise(&self, now: SystemTime) -> bool {
+        let is_timely = self.ocsp.as_ref().is_some_and(|(_, answer)| answer.is_timely(now));
+        self.pair.ocsp.is_some() != is_timely
+    }
+
+    /// Why its OCSP answer is not stapled, if there is one.
+    pub(super) fn stale(&self, now: SystemTime) -> Option<CertificateProblem> {
+        let (file, answer) = self.ocsp.as_ref()?;
+        answer.untimely(now).map(|when| CertificateProblem::Stale { file: file.clone(), when })
     }
 
     /// Why its time is not now, if it is not.
@@ -197,22 +228,13 @@ pub(super) fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Certificat
     })
 }
 
-/// A stapled answer (RFC 6960 section 4.2.1), by its first two elements: one that says anything but `successful` is none.
-fn read_ocsp(file: &Path) -> Result<Vec<u8>, CertificateProblem> {
-    let bytes = read(file)?;
-    let sequence = match bytes.as_slice() {
-        [0x30, length @ 0..=0x7f, rest @ ..] if rest.len() == usize::from(*length) => Some(rest),
-        [0x30, 0x81, _, rest @ ..] | [0x30, 0x82, _, _, rest @ ..] => Some(rest),
-        _ => None,
-    };
-    match sequence {
-        Some([0x0a, 0x01, 0x00, ..]) => Ok(bytes),
-        _ => Err(CertificateProblem::Malformed {
-            file: file.to_owned(),
-            what: "OCSP answer",
-            error: "it is no successful answer as DER".into(),
-        }),
-    }
+/// The answer in this file about the certificate with this serial number.
+fn read_ocsp(file: &Path, serial: &[u8]) -> Result<Answer, CertificateProblem> {
+    Answer::read(read(file)?, serial).map_err(|error| CertificateProblem::Malformed {
+        file: file.to_owned(),
+        what: "OCSP answer",
+        error: error.into(),
+    })
 }
 
 /// The whole file, if it is one that certificates can be in: reading must come to an end.
@@ -232,6 +254,7 @@ struct Own {
     names: Vec<String>,
     begins: SystemTime,
     ends: SystemTime,
+    serial: Vec<u8>,
 }
 
 fn read_own(der: &CertificateDer<'_>) -> Result<Own, String> {
@@ -250,5 +273,6 @@ fn read_own(der: &CertificateDer<'_>) -> Result<Own, String> {
         names,
         begins: time(validity.not_before.timestamp()),
         ends: time(validity.not_after.timestamp()),
+        serial: certificate.raw_serial().to_vec(),
     })
 }

@@ -85,11 +85,11 @@ impl ListenerTls {
         }
         let (provider, now) = (Arc::new(aws_lc_rs::default_provider()), SystemTime::now());
         let of_one = |files| match Certificate::load(files, &provider) {
-            Ok(certificate) if is_placeholder(&certificate) => None,
-            Ok(certificate) => certificate.untimely(now),
-            Err(problem) => Some(problem),
+            Ok(certificate) if is_placeholder(&certificate) => vec![],
+            Ok(certificate) => certificate.untimely(now).into_iter().chain(certificate.stale(now)).collect(),
+            Err(problem) => vec![problem],
         };
-        let certificates = policy.certificates.iter().filter_map(of_one);
+        let certificates = policy.certificates.iter().flat_map(of_one);
         let authorities = policy.client_ca.as_ref().and_then(|file| read_certificates(file).err());
         let mut problems: Vec<TlsProblem> = certificates.chain(authorities).map(TlsProblem::from).collect();
         if problems.is_empty()
@@ -101,7 +101,7 @@ impl ListenerTls {
     }
 
     /// Reads all files. A certificate whose time is over is served all the same, and the log says so: clients that refuse it would get nothing
-    /// from a proxy that does not start either, and all others would lose theirs.
+    /// from a proxy that does not start either, and all others would lose theirs. An OCSP answer whose time is over is not stapled.
     ///
     /// # Errors
     /// The first thing that is wrong with one of them.
@@ -122,6 +122,7 @@ impl ListenerTls {
             } else if let Some(problem) = certificate.untimely(SystemTime::now()) {
                 tracing::error!(%problem, "a certificate is served that clients will refuse");
             }
+            told_if_stale(certificate);
             Ok(())
         };
         let now = ArcSwap::from_pointee(in_force(&policy, &provider, &tickets, served_anyway)?);
@@ -147,12 +148,29 @@ impl ListenerTls {
         // One that is in force already keeps no other from being renewed.
         let is_new = |certificate: &Certificate| match certificate.untimely(SystemTime::now()) {
             Some(problem) if !old.certificates.iter().any(|old| old.is(certificate)) => Err(problem),
-            _ => Ok(()),
+            _ => {
+                told_if_stale(certificate);
+                Ok(())
+            }
         };
         let new = in_force(&self.policy, &self.provider, &self.tickets, is_new)?;
         self.now.store(Arc::new(new));
         self.cells.reloads.fetch_add(1, Relaxed);
         Ok(())
+    }
+
+    /// Staples no OCSP answer whose time is over, and those whose time has come. Reads no file.
+    pub(super) fn staple(&self, now: SystemTime) {
+        let old = self.now.load_full();
+        if !old.certificates.iter().any(|certificate| certificate.is_stapled_otherwise(now)) {
+            return;
+        }
+        let certificates: Vec<_> =
+            old.certificates.iter().map(|certificate| certificate.stapled(now)).collect();
+        old.certificates.iter().filter(|old| old.is_stapled_otherwise(now)).for_each(told_if_stale);
+        let mut config = ServerConfig::clone(&old.config);
+        config.cert_resolver = Arc::new(ByName::new(&certificates));
+        self.now.store(Arc::new(InForce { config: Arc::new(config), certificates }));
     }
 
     /// The authority that it has a certificate from, and how names are proved to it.
@@ -193,6 +211,12 @@ impl ListenerTls {
     /// Counts a handshake.
     pub fn count(&self, end: HandshakeEnd) {
         self.cells.handshakes[end as usize].fetch_add(1, Relaxed);
+    }
+}
+
+fn told_if_stale(certificate: &Certificate) {
+    if let Some(problem) = certificate.stale(SystemTime::now()) {
+        tracing::warn!(%problem, "an OCSP answer is not stapled");
     }
 }
 

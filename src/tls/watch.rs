@@ -12,6 +12,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::SystemTime,
 };
 
 use super::{CertificateProblem, ListenerTls, TlsProblem, upkeep::Secured};
@@ -81,6 +82,7 @@ fn run(listeners: &Secured, stopped: &Receiver<()>) {
             }
         }
         watched.iter_mut().for_each(Watched::look);
+        watched.iter().for_each(|one| one.tls.staple(SystemTime::now()));
         if stopped.recv_timeout(CERTIFICATE_LOOK) != Err(RecvTimeoutError::Timeout) {
             return;
         }
