@@ -90,20 +90,28 @@ fn whose() -> Option<(u32, u32)> {
     TO_BE.get().copied().filter(|(user, _)| geteuid().as_raw() != *user)
 }
 
-/// Gives a file that was just made to the user whom the process will become.
-///
-/// # Errors
-/// The system does not allow it.
-pub fn give(file: &File) -> io::Result<()> {
-    whose().map_or(Ok(()), |(user, group)| fchown(file, Some(user), Some(group)))
+/// Gives a file that was just made to the user whom the process will become. Where the system does not allow that, the log says so: what is
+/// open works all the same.
+pub fn give(file: &File, path: &Path) {
+    if let Some((user, group)) = whose() {
+        told_if_kept(path, fchown(file, Some(user), Some(group)));
+    }
 }
 
-/// Gives a folder or a socket that was just made. Follows no link, and gives nothing else that may have taken its place.
-///
-/// # Errors
-/// The system does not allow it.
-pub fn give_made(path: &Path) -> io::Result<()> {
-    let Some((user, group)) = whose() else { return Ok(()) };
+/// The same with a folder or a socket. Follows no link, and gives nothing else that may have taken its place.
+pub fn give_made(path: &Path) {
+    if let Some((user, group)) = whose() {
+        told_if_kept(path, give_what_is_at(path, user, group));
+    }
+}
+
+fn told_if_kept(path: &Path, given: io::Result<()>) {
+    if let Err(error) = given {
+        tracing::warn!(path = %path.display(), %error, "what was made here can't be given to the user of `server.user`");
+    }
+}
+
+fn give_what_is_at(path: &Path, user: u32, group: u32) -> io::Result<()> {
     let found =
         rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let kind = FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);

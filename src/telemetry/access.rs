@@ -23,7 +23,10 @@ use std::{
 
 pub use self::line::{AccessLine, KeyFound};
 use self::line::{Clock, common, json};
-use crate::limits::{ACCESS_BATCH_BYTES, ACCESS_FINISH};
+use crate::{
+    limits::{ACCESS_BATCH_BYTES, ACCESS_FINISH},
+    privileges,
+};
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,7 +263,10 @@ impl AccessWriter {
 /// Opens the file, and makes it if there is none, for the user whom the process is to become: it will be opened again.
 fn open(path: &Path) -> io::Result<File> {
     match OpenOptions::new().append(true).create_new(true).open(path) {
-        Ok(made) => crate::privileges::give(&made).map(|()| made),
+        Ok(made) => {
+            privileges::give(&made, path);
+            Ok(made)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             OpenOptions::new().append(true).create(true).open(path)
         }

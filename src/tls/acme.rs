@@ -77,7 +77,10 @@ impl AcmePolicy {
 /// Makes a folder, and those that it is in where they are missing. What is made belongs to the user whom the process is to become.
 fn make_folder(folder: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) => privileges::give_made(folder),
+        Ok(()) => {
+            privileges::give_made(folder);
+            Ok(())
+        }
         Err(_) if folder.is_dir() => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // Nothing above it: that is not to be had.
@@ -128,7 +131,7 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
     }
     // Never through a link that is there already: the folder may belong to a user who is not to write elsewhere.
     let mut opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    privileges::give(&opened)?;
+    privileges::give(&opened, file);
     io::Write::write_all(&mut opened, text.as_bytes())?;
     fs::rename(new, file)
 }

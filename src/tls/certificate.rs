@@ -128,7 +128,7 @@ impl Certificate {
         let malformed =
             |error: String| CertificateProblem::Malformed { file: file.clone(), what: "certificate", error };
         let Own { names, begins, ends, serial } = read_own(&chain[0]).map_err(malformed)?;
-        let mut pair = match CertifiedKey::from_der(chain, key, provider) {
+        let pair = match CertifiedKey::from_der(chain, key, provider) {
             Ok(pair) => pair,
             Err(rustls::Error::InconsistentKeys(_)) => {
                 return Err(CertificateProblem::Mismatch { key: files.key.clone(), certificate: file });
@@ -143,7 +143,6 @@ impl Certificate {
         };
         let ocsp =
             files.ocsp.as_ref().map(|file| Ok((file.clone(), read_ocsp(file, &serial)?))).transpose()?;
-        pair.ocsp = None;
         let certificate = Certificate { file, names, begins, ends, ocsp, pair: Arc::new(pair) };
         Ok(certificate.stapled(SystemTime::now()))
     }

@@ -278,3 +278,22 @@ fn a_low_port_without_the_right_to_it_says_what_it_takes() {
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("ports below 1024 need root or CAP_NET_BIND_SERVICE"), "{said}");
 }
+
+#[tokio::test]
+async fn without_the_right_to_give_files_away_the_start_goes_on_and_says_so() {
+    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        return;
+    }
+    let folder = Directory::new();
+    let log = folder.path().join("access.log");
+    let tables = format!("[access_log]\nformat = \"json\"\nfile = {log:?}");
+    let file = folder.file("ringway.toml", &configured("127.0.0.1:0", "", "", &tables));
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.args(["--bounding-set=-chown", "--inh-caps=-chown", env!("CARGO_BIN_EXE_ringway"), "run", "-c"]);
+    command.arg(file).stdin(Stdio::null());
+    let (_running, told) = Running::start_and_listen(command, folder);
+    for wanted in ["can't be given to the user of `server.user`", "`access_log.file`"] {
+        assert!(told.iter().any(|line| line.contains(wanted)), "{told:?}");
+    }
+    assert_eq!(owner(&log), 0);
+}
