@@ -133,6 +133,10 @@ impl<'a> RequestSection<'a> {
                 if value.iter().any(|&b| b <= b' ' || b == 0x7f) {
                     return Err(bad("the path holds spaces or control characters"));
                 }
+                // As our reader of HTTP/1.1 has it.
+                if std::str::from_utf8(value).is_err() {
+                    return Err(bad("the path is not UTF-8"));
+                }
                 if !matches!(value.first(), Some(b'/' | b'*')) {
                     return Err(bad("the path does not begin with a slash"));
                 }
@@ -255,7 +259,9 @@ impl ResponseSection {
             std::str::from_utf8(value).ok().filter(|_| is_number).map(str::to_owned)
         };
         if entry.name == b":status" {
-            let status = digits(entry.value)?.parse().ok().filter(|status| (100..1000).contains(status))?;
+            // RFC 9110 section 15: three digits.
+            let three = digits(entry.value).filter(|digits| digits.len() == 3)?;
+            let status = three.parse().ok().filter(|status| (100..1000).contains(status))?;
             // First, and once. There is no change of protocol this way (RFC 9113 section 8.6).
             if self.status.replace(status).is_some() || !self.text.is_empty() || status == 101 {
                 return None;

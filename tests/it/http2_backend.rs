@@ -366,9 +366,10 @@ async fn a_backend_that_takes_leave_is_left() {
 
 #[tokio::test]
 async fn an_answer_that_breaks_the_rules_is_no_answer() {
-    let cases: [(&str, Vec<u8>); 8] = [
+    let cases: [(&str, Vec<u8>); 9] = [
         ("no status", section(&[("x-a", "b")])),
         ("a status that is none", section(&[(":status", "20x")])),
+        ("four digits", section(&[(":status", "0200")])),
         ("two of them", section(&[(":status", "200"), (":status", "200")])),
         ("a change of protocol", section(&[(":status", "101")])),
         ("upper case", section(&[(":status", "200"), ("X-A", "b")])),
