@@ -128,12 +128,12 @@ async fn begins_with_http2(house: &House, client: &mut ClientEnd) -> bool {
     let due = Instant::now() + house.policy().request_head_timeout;
     loop {
         let filled = client.input.filled();
-        // No method that is in use begins with these letters.
-        let seen = filled.len().min(3);
+        // The whole of it: a method may begin with the same letters.
+        let seen = filled.len().min(http2::PREFACE.len());
         if filled[..seen] != http2::PREFACE[..seen] {
             return false;
         }
-        if seen == 3 {
+        if seen == http2::PREFACE.len() {
             return true;
         }
         if fill(client, due, BUFFER_BYTES).await != Some(true) {
