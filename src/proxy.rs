@@ -20,6 +20,7 @@ pub mod trail;
 
 mod answer;
 mod attempt;
+mod dates;
 mod form;
 mod hedge;
 mod leaving;
@@ -52,6 +53,7 @@ use self::{
     budget::{Budgets, Rates},
     choose::Rules,
     client::TrustedProxies,
+    dates::Dates,
     policy::ForwardPolicy,
     route::Router,
 };
@@ -160,6 +162,8 @@ pub struct Gateway {
     under_way: Arc<AtomicUsize>,
     /// No request after the present one on any connection.
     pub draining: Cell<bool>,
+    /// For answers without a date.
+    dates: Dates,
     picture: RefCell<LocalPicture>,
     rng: RefCell<fastrand::Rng>,
     spare_keys: RefCell<Vec<Vec<u8>>>,
@@ -218,6 +222,7 @@ impl Gateway {
             under_way,
             cells,
             draining: Cell::new(false),
+            dates: Dates::default(),
             picture: RefCell::new(LocalPicture { published: Cache::new(pictures), local }),
             rng: RefCell::new(fastrand::Rng::new()),
             spare_keys: RefCell::default(),

@@ -93,6 +93,8 @@ known! {
     Http2Settings = "http2-settings",
     /// RFC 9110 section 10.1.1.
     Expect = "expect",
+    /// RFC 9110 section 6.6.1.
+    Date = "date",
     /// RFC 9110 section 7.6.2.
     MaxForwards = "max-forwards",
     /// RFC 9110 section 7.6.3.

@@ -35,6 +35,8 @@ pub struct AnswerHead {
     pub keep_alive: bool,
     /// `Connection` names fields that must not pass.
     pub names_fields: bool,
+    /// It says when it was made (RFC 9110 section 6.6.1).
+    pub has_date: bool,
     length: Option<u64>,
     codings: usize,
     chunked: bool,
@@ -96,9 +98,11 @@ impl AnswerHead {
     fn read_fields(&mut self, input: &[u8]) -> Result<(), AnswerError> {
         (self.length, self.codings, self.chunked) = (None, 0, false);
         let (mut close, mut keep_alive, mut named) = (false, false, 0);
+        self.has_date = false;
         for field in &self.fields {
             let value = field.value.of(input);
             match field.known {
+                Known::Date => self.has_date = true,
                 Known::ContentLength => {
                     let length = content_length(value)?;
                     if self.length.replace(length).is_some_and(|before| before != length) {

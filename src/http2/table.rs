@@ -157,6 +157,7 @@ impl Table {
 fn known_of_static(index: usize) -> Known {
     match index {
         28 => Known::ContentLength,
+        33 => Known::Date,
         35 => Known::Expect,
         38 => Known::Host,
         47 => Known::MaxForwards,

@@ -308,6 +308,7 @@ impl Attempt<'_> {
         Terms {
             request: self.head,
             draining: &self.gateway.draining,
+            dates: &self.gateway.dates,
             sent,
             progress: self.progress,
             upgrade: self.forwarding.upgrade,

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::{
     client::{ForwardingHeaders, write_forwarded},
+    dates::Date,
     form::Carriage,
     rewrite::{FieldChanges, Rewrite},
 };
@@ -64,7 +65,7 @@ pub fn write_request(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forward
     copy_lines(out, head.bytes(), head.fields(), |field| match field.known {
         Known::XForwarded if !forwarding.trusted => true,
         Known::MaxForwards if head.max_forwards.is_some() => true,
-        Known::Other | Known::XForwarded | Known::MaxForwards => {
+        Known::Other | Known::Date | Known::XForwarded | Known::MaxForwards => {
             let name = field.name.of(head.bytes());
             named.contain(field, head.bytes())
                 || Known::is_imitated_by(name)
@@ -256,6 +257,19 @@ pub fn write_answer(
     client: ClientFraming,
     changes: Option<&FieldChanges>,
 ) {
+    write_dated_answer(out, input, answer, (client, None), changes);
+}
+
+/// The same with a date, for one that has none.
+pub(super) fn write_dated_answer(
+    out: &mut Vec<u8>,
+    input: &[u8],
+    answer: &AnswerHead,
+    (client, date): (ClientFraming, Option<&Date>),
+    changes: Option<&FieldChanges>,
+) {
+    // A route that says something about dates is obeyed.
+    let date = date.filter(|_| changes.is_none_or(|changes| !changes.speak_of(b"date")));
     let named = NamedFields::of(answer.names_fields, answer.fields(), input);
     let has_no_length = answer.is_interim() || answer.status == 204;
     let skip = |field: &Field| match field.known {
@@ -274,7 +288,7 @@ pub fn write_answer(
         _ => None,
     };
     if client.version == Version::Http2 {
-        return write_section(out, input, answer, (client, length), (changes, skip));
+        return write_section(out, input, answer, (client, length, date), (changes, skip));
     }
     write_status(out, answer.status, answer.reason(input));
     if answer.canonical {
@@ -289,6 +303,11 @@ pub fn write_answer(
     }
     if let Some(changes) = changes {
         out.extend_from_slice(changes.lines());
+    }
+    if let Some(date) = date {
+        for part in [&b"date: "[..], date, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
     if client.body == Framing::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -310,7 +329,7 @@ fn write_section(
     out: &mut Vec<u8>,
     input: &[u8],
     answer: &AnswerHead,
-    (client, length): (ClientFraming, Option<u64>),
+    (client, length, date): (ClientFraming, Option<u64>, Option<&Date>),
     (changes, skip): (Option<&FieldChanges>, impl Fn(&Field) -> bool),
 ) {
     let start = http2::begin_headers(out);
@@ -320,6 +339,9 @@ fn write_section(
     }
     for (name, value) in changes.into_iter().flat_map(FieldChanges::added) {
         http2::write_field(out, name.as_bytes(), value.as_bytes());
+    }
+    if let Some(date) = date {
+        http2::write_field(out, b"date", date);
     }
     if let Some(length) = length {
         http2::write_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
@@ -545,6 +567,28 @@ mod tests {
         );
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "HTTP/1.1 201 Made\r\nA: b\r\ncontent-length: 3\r\nconnection: close\r\n\r\n");
+    }
+
+    #[test]
+    fn an_answer_without_a_date_gets_one() {
+        let write = |text: &str, changes: Option<&FieldChanges>| {
+            let mut answer = AnswerHead::default();
+            answer.parse(text.as_bytes()).unwrap();
+            let client =
+                ClientFraming { body: Framing::Length(0), keep_alive: true, version: Version::Http11 };
+            let date = *b"Sun, 06 Nov 1994 08:49:37 GMT";
+            let date = (!answer.has_date).then_some(&date);
+            let mut out = Vec::new();
+            write_dated_answer(&mut out, text.as_bytes(), &answer, (client, date), changes);
+            String::from_utf8(out).unwrap()
+        };
+        let without = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let with = "HTTP/1.1 200 OK\r\nDATE: theirs\r\nContent-Length: 0\r\n\r\n";
+        assert!(write(without, None).contains("\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
+        assert!(!write(with, None).contains("date:"), "{}", write(with, None));
+        let remove = FieldChanges::new(&Default::default(), &Default::default(), &["date".to_owned()]);
+        assert!(!write(without, Some(&remove)).contains("date:"));
+        assert!(!write(with, Some(&remove)).to_lowercase().contains("date:"));
     }
 
     proptest! {

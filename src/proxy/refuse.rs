@@ -2,9 +2,10 @@
 //!
 //! Owns their form (RFC 9110 section 15.5 and following): the status, what to do, which request it was, and nothing about the inside.
 
-use std::{io::Write, time::SystemTime};
+use std::time::SystemTime;
 
 use super::{
+    dates::date_of,
     exchange::{After, ClientEnd},
     key::host_of,
     record::{Ended, Record},
@@ -132,10 +133,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
     let length = if is_empty { 0 } else { body.iter().map(|part| part.len()).sum::<usize>() };
     let head_only = asked.head_only || is_empty;
     // RFC 9110 section 6.6.1: whoever makes an answer dates it.
-    let date = httpdate::HttpDate::from(SystemTime::now());
-    let mut date_text = [0_u8; 29];
-    let mut rest = &mut date_text[..];
-    write!(rest, "{date}").expect("a date of HTTP has 29 bytes");
+    let (date, _) = date_of(SystemTime::now());
     let retry =
         matches!(refusal, Refusal::NoBackend | Refusal::OwnerDown | Refusal::Full | Refusal::Overload);
     let connection = match (asked.version, asked.keep_alive) {
@@ -144,7 +142,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
         (Version::Http10, true) => Some(("connection", "keep-alive")),
     };
     let fields = [
-        ("date", std::str::from_utf8(&date_text).unwrap_or_default()),
+        ("date", std::str::from_utf8(&date).unwrap_or_default()),
         ("content-type", "text/plain; charset=utf-8"),
         ("content-length", length_digits.format(length)),
         ("cache-control", "no-store"),

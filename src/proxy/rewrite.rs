@@ -139,6 +139,11 @@ impl FieldChanges {
         self.gone.iter().any(|gone| name.eq_ignore_ascii_case(gone.as_bytes()))
     }
 
+    /// Whether fields of this name go or come.
+    pub(super) fn speak_of(&self, name: &[u8]) -> bool {
+        self.take_away(name) || self.added.iter().any(|(added, _)| added.as_bytes() == name)
+    }
+
     /// What is added, by name and value.
     pub(super) fn added(&self) -> &[(String, String)] {
         &self.added

@@ -5,7 +5,8 @@
 use std::{cell::Cell, time::Instant};
 
 use super::{
-    head::{ClientFraming, write_answer},
+    dates::Dates,
+    head::{ClientFraming, write_dated_answer},
     onward::Onward,
     rewrite::FieldChanges,
     tunnel::Passed,
@@ -42,6 +43,8 @@ pub(super) struct Terms<'a> {
     pub(super) request: &'a RequestHead,
     /// The proxy keeps no connection: asked when the answer's head is written, which may be long after the request came.
     pub(super) draining: &'a Cell<bool>,
+    /// Where answers without a date get one from.
+    pub(super) dates: &'a Dates,
     /// The request has been handed on as a whole. If not, the client's connection ends with this answer, and the client must
     /// be told: it may be waiting for a `100 Continue` and would send its next request instead of the body.
     pub(super) sent: &'a Cell<bool>,
@@ -66,12 +69,14 @@ impl Terms<'_> {
         framing: Framing,
     ) -> ClientFraming {
         self.progress.status.set(Some(head.status));
-        self.progress.first_byte.set(Some(Instant::now()));
+        let now = Instant::now();
+        self.progress.first_byte.set(Some(now));
         if let Some((header, cells)) = self.warmth {
             warmth::count(header, cells, input, head);
         }
         let client = self.client_framing(framing);
-        write_answer(out, input, head, client, self.changes);
+        let date = if head.has_date { None } else { Some(self.dates.at(now)) };
+        write_dated_answer(out, input, head, (client, date.as_ref()), self.changes);
         client
     }
 

@@ -389,3 +389,26 @@ async fn a_body_that_was_sent_unasked_is_nobodys_request() {
     assert_eq!(get(proxy.address, "/next", "").await.status, 200);
     assert_eq!(origin.connections(), 2);
 }
+
+#[tokio::test]
+async fn an_answer_without_a_date_gets_one_and_others_keep_theirs() {
+    for (head, date) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", None),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", None),
+        ("HTTP/1.1 200 OK\r\nDate: theirs\r\ncontent-length: 2\r\n\r\nok", Some("theirs")),
+    ] {
+        let origin = Origin::answering("one", head.as_bytes()).await;
+        let proxy = Proxy::before(&[&origin], "").await;
+        let mut client = Client::connect(proxy.address).await;
+        for _ in 0..2 {
+            let answer = client.get("/", "").await;
+            assert_eq!(answer.text(), "ok");
+            let dates = answer.head.lines().filter(|line| line.to_lowercase().starts_with("date:")).count();
+            assert_eq!(dates, 1, "{}", answer.head);
+            match date {
+                Some(date) => assert_eq!(answer.header("date"), Some(date)),
+                None => assert!(httpdate::parse_http_date(answer.header("date").unwrap()).is_ok()),
+            }
+        }
+    }
+}

@@ -105,6 +105,28 @@ async fn expectations_are_met_refused_or_ignored() {
 }
 
 #[tokio::test]
+async fn options_go_no_further_than_they_may() {
+    let origin = Origin::named("one").await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut client = Client::connect(proxy.address).await;
+    let options =
+        |forwards: &str| format!("OPTIONS /x HTTP/1.1\r\nHost: a\r\nMax-Forwards: {forwards}\r\n\r\n");
+    client.send(options("0")).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.text(), answer.header("content-length")), (200, "", Some("0")));
+    assert_eq!(answer.header("allow"), None);
+    assert!(origin.seen().is_empty());
+    client.send(options("1")).await;
+    assert_eq!(client.answer().await.text(), "one");
+    assert_eq!(origin.only().header("max-forwards"), Some("0"));
+    proxy.counts("ringway_refusals_total", &["reason=\"max_forwards\""], 1.0).await;
+    client.send(options("-1")).await;
+    assert_eq!(client.answer().await.status, 400);
+    assert!(client.is_closed().await);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn pipelined_requests_are_answered_in_order_on_one_connection() {
     let origin = Origin::with("one", |mut peer| async move {
         while let Some(seen) = peer.request().await {

@@ -189,7 +189,9 @@ async fn heads_without_bodies_and_interim_answers_are_passed_on() {
     let head = ask(&mut client, request("HEAD")).await.unwrap();
     assert_eq!((head.status, head.field("content-length"), head.field("x-a")), (200, "1000", "b"));
     let put = ask(&mut client, request("PUT")).await.unwrap();
-    assert_eq!((put.status, put.fields.len()), (204, 0), "{put:?}");
+    // A date is what every answer has.
+    assert_eq!((put.status, put.fields.len()), (204, 1), "{put:?}");
+    assert!(httpdate::parse_http_date(put.field("date")).is_ok(), "{put:?}");
     assert_eq!(ask(&mut client, request("GET")).await.unwrap().status, 304);
     let mut raw = Raw::connect(proxy.address).await;
     raw.ask(1, &GOOD).await;
@@ -308,9 +310,32 @@ async fn malformed_requests_end_their_stream_and_never_reach_a_backend() {
         raw.ask(stream, fields).await;
         assert_eq!(raw.verdict(stream).await, Some(("stream", 1)), "{what}");
     }
+    let mut bytes = section(&changed(":path", "/??"));
+    let at = bytes.windows(2).position(|pair| pair == b"??").unwrap();
+    bytes[at..at + 2].copy_from_slice(b"\xc3\x28");
+    raw.send(frame(HEADERS, 5, 501, &bytes)).await;
+    assert_eq!(raw.verdict(501).await, Some(("stream", 1)), "a path that is no UTF-8");
     raw.ask(999, &GOOD).await;
     assert_eq!(raw.status(999).await, Some(200));
     assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn requests_for_us_alone_and_odd_expectations_are_answered() {
+    let origin = Origin::named("one").await;
+    let proxy = before(&[&origin]).await;
+    let mut client = connect(proxy.address).await;
+    let options = |forwards: &str| {
+        let request = Request::options("http://a.example/x").header("max-forwards", forwards);
+        request.body(()).unwrap()
+    };
+    let answer = ask(&mut client, options("0")).await.unwrap();
+    assert_eq!((answer.status, answer.text(), answer.field("content-length")), (200, "", "0"));
+    let odd = Request::get("http://a.example/").header("expect", "more").body(()).unwrap();
+    assert_eq!(ask(&mut client, odd).await.unwrap().status, 417);
+    assert!(origin.seen().is_empty());
+    assert_eq!(ask(&mut client, options("2")).await.unwrap().status, 200);
+    assert_eq!(origin.only().header("max-forwards"), Some("1"));
 }
 
 #[tokio::test]
@@ -746,12 +771,13 @@ async fn http2_in_the_clear_only_where_the_listener_says_so() {
     assert_eq!(client.answer().await.status, 505);
     // And where it does, HTTP/1.1 as before, also in small pieces.
     let proxy = before(&[&origin]).await;
-    for first in ["P", "PR", "PU"] {
+    for first in ["P", "PR", "PU", "PRI"] {
         let mut client = super::support::Client::connect(proxy.address).await;
         client.send(first).await;
         // Somebody has the connection before the rest is sent.
         proxy.counts("ringway_client_connections_open", &[], 1.0).await;
-        let rest = &["POST", "PROPFIND", "PUT"].iter().find(|m| m.starts_with(first)).unwrap()[first.len()..];
+        let rest = &["POST", "PROPFIND", "PUT", "PRINT"].iter().find(|m| m.starts_with(first)).unwrap()
+            [first.len()..];
         client.send(format!("{rest} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).await;
         assert_eq!(client.answer().await.status, 200, "{first}");
     }
