@@ -191,6 +191,13 @@ fn write_forwarding(out: &mut Vec<u8>, head: &RequestHead, forwarding: &Forwardi
     out.extend_from_slice(b"\r\n");
 }
 
+/// RFC 9110 section 15.5.22: whoever asks for another protocol names it. Fields for one hop, said anew for the next.
+fn write_offers(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead) {
+    for field in answer.fields().iter().filter(|field| field.known == Known::Upgrade) {
+        write_upgrade(out, field.value.of(input));
+    }
+}
+
 fn write_upgrade(out: &mut Vec<u8>, protocol: &[u8]) {
     out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
     out.extend_from_slice(protocol);
@@ -313,6 +320,9 @@ pub(super) fn write_dated_answer(
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     } else if let Some(length) = length {
         write_length(out, length);
+    }
+    if answer.status == 426 && client.version == Version::Http11 {
+        write_offers(out, input, answer);
     }
     if !answer.is_interim() {
         if !client.keep_alive {

@@ -412,3 +412,17 @@ async fn an_answer_without_a_date_gets_one_and_others_keep_theirs() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_asks_for_another_protocol_names_it() {
+    let reply = b"HTTP/1.1 426 Upgrade Required\r\nconnection: upgrade\r\nUpgrade: TLS/1.3, HTTP/2.0\r\ncontent-length: 2\r\n\r\nno";
+    let origin = Origin::answering("one", reply).await;
+    let proxy = Proxy::before(&[&origin], "").await;
+    let mut client = Client::connect(proxy.address).await;
+    for _ in 0..2 {
+        let answer = client.get("/", "").await;
+        assert_eq!((answer.status, answer.text()), (426, "no"));
+        assert_eq!(answer.header("upgrade"), Some("TLS/1.3, HTTP/2.0"));
+        assert_eq!(answer.header("connection"), Some("upgrade"));
+    }
+}
