@@ -265,8 +265,8 @@ impl RequestHead {
         let mut length = None;
         let mut codings = 0;
         let mut chunked = false;
-        let (mut close, mut keep_alive, mut named) = (false, false, 0);
-        let (mut asks, mut upgrades, mut upgrade) = (false, 0, None);
+        let mut options = Options::default();
+        let (mut upgrades, mut upgrade) = (0, None);
         (self.takes_trailers, self.max_forwards, self.expects) = (false, None, false);
         for field in &self.fields {
             let value = field.value.of(&self.bytes);
@@ -292,17 +292,7 @@ impl RequestHead {
                     chunked = value.eq_ignore_ascii_case(b"chunked");
                 }
                 Known::Connection => {
-                    for option in list_items(value) {
-                        if option.eq_ignore_ascii_case(b"close") {
-                            close = true;
-                        } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                            keep_alive = true;
-                        } else if option.eq_ignore_ascii_case(b"upgrade") {
-                            asks = true;
-                        } else {
-                            named += 1;
-                        }
-                    }
+                    options.take(value);
                 }
                 Known::Upgrade => {
                     upgrades += 1;
@@ -328,11 +318,11 @@ impl RequestHead {
                 _ => {}
             }
         }
-        if named > CONNECTION_OPTIONS {
+        if options.named > CONNECTION_OPTIONS {
             return Err(HeadError::Malformed("Connection names too many fields"));
         }
-        self.names_fields = named > 0;
-        self.keep_alive = !close && (self.version >= Version::Http11 || keep_alive);
+        self.names_fields = options.named > 0;
+        self.keep_alive = !options.close && (self.version >= Version::Http11 || options.keep_alive);
         if host.is_none() && self.version == Version::Http11 {
             return Err(HeadError::Malformed("no Host"));
         }
@@ -342,7 +332,7 @@ impl RequestHead {
         // RFC 9110 section 7.8. Several protocols to choose from, a body before the change, another method than GET: nobody in use does
         // that, and whoever does is answered as if he had not asked, which is always allowed.
         let is_plain = self.method == Method::Get && self.framing == Framing::None;
-        let asks = asks && upgrades == 1 && is_plain && self.version == Version::Http11;
+        let asks = options.upgrade && upgrades == 1 && is_plain && self.version == Version::Http11;
         self.upgrade = upgrade.filter(|_| asks);
         Ok(())
     }
@@ -413,6 +403,32 @@ impl RequestHead {
     /// The values of the fields that the proxy knows by this name.
     pub fn values(&self, known: Known) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.fields.iter().filter(move |field| field.known == known).map(|field| field.value.of(&self.bytes))
+    }
+}
+
+/// What `Connection` says (RFC 9110 section 7.6.1).
+#[derive(Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    /// Names of fields.
+    named: usize,
+}
+
+impl Options {
+    fn take(&mut self, value: &[u8]) {
+        for option in list_items(value) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else {
+                self.named += 1;
+            }
+        }
     }
 }
 
