@@ -54,6 +54,11 @@ def good():
     for status in (201, 301, 404, 418, 500, 503, 599):
         case(f"good-{status}", "good", f"HTTP/1.1 {status} x\r\n{LENGTH}\r\nhello", "pass", "RFC 9110 15", status=status, reuse=True)
     case("good-status-600", "good", f"HTTP/1.1 600 x\r\n{LENGTH}\r\nhello", "pass refuse", "RFC 9110 15", status=600)
+    case("good-no-date", "good", f"HTTP/1.1 200 OK\r\n{LENGTH}\r\nhello", "pass", "RFC 9110 6.6.1", present=["\ndate: "])
+    case("good-date", "good", f"HTTP/1.1 200 OK\r\nDate: theirs\r\n{LENGTH}\r\nhello", "pass", "RFC 9110 6.6.1", present=["date: theirs"],
+         absent=["gmt"])
+    case("good-426", "good", f"HTTP/1.1 426 x\r\nConnection: upgrade\r\nUpgrade: TLS/1.3\r\n{LENGTH}\r\nhello", "pass", "RFC 9110 15.5.22",
+         status=426)
     case("good-obs-text-value", "good", f"HTTP/1.1 200 OK\r\nx-a: \xe9\r\n{LENGTH}\r\nhello", "pass", "RFC 9110 5.5", present=["x-a: "])
     case("good-empty-value", "good", f"HTTP/1.1 200 OK\r\nx-a:\r\n{LENGTH}\r\nhello", "pass", "RFC 9110 5.5", present=["x-a:"])
     case("good-cookies", "good", f"HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n{LENGTH}\r\nhello", "pass",
@@ -113,6 +118,8 @@ def framing():
     for name, value in (("plus", "+5"), ("minus", "-5"), ("hex", "0x5"), ("two", "5 5"), ("list", "5, 6"), ("letters", "five"), ("empty", ""),
                         ("huge", "9" * 30), ("float", "5.0"), ("exponent", "5e0"), ("nul", "5\0"), ("separator", "5_0"), ("quoted", '"5"')):
         case(f"length-{name}", "framing", f"HTTP/1.1 200 OK\r\nContent-Length: {value}\r\n\r\nhello", "refuse", "RFC 9112 6.3 (5)", reuse=False)
+    case("length-over-63-bits", "framing", "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\nhello", "refuse",
+         "readers with signed numbers", closes=True, reuse=False)
     case("length-same-list", "framing", "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", "pass refuse", "RFC 9110 8.6")
     case("length-twice-same", "framing", f"HTTP/1.1 200 OK\r\n{LENGTH}{LENGTH}\r\nhello", "pass refuse", "RFC 9110 8.6")
     case("length-twice", "framing", f"HTTP/1.1 200 OK\r\n{LENGTH}Content-Length: 6\r\n\r\nhello", "refuse", "RFC 9112 6.3 (5)", reuse=False)
@@ -143,6 +150,7 @@ def chunks():
         ("letter", "g\r\nhello\r\n0\r\n\r\n"), ("empty-size", "\r\nhello\r\n0\r\n\r\n"), ("minus", "-5\r\nhello\r\n0\r\n\r\n"),
         ("plus", "+5\r\nhello\r\n0\r\n\r\n"), ("hex-prefix", "0x5\r\nhello\r\n0\r\n\r\n"), ("space-in-front", " 5\r\nhello\r\n0\r\n\r\n"),
         ("tab-in-front", "\t5\r\nhello\r\n0\r\n\r\n"), ("overflow", "f" * 17 + "\r\nhello\r\n0\r\n\r\n"), ("wraps", "1" + "0" * 16 + "5\r\nhello\r\n0\r\n\r\n"),
+        ("over-63-bits", "8" + "0" * 15 + "\r\nhello\r\n0\r\n\r\n"),
         ("separator", "0_5\r\nhello\r\n0\r\n\r\n"), ("lf-after-size", "5\nhello\r\n0\r\n\r\n"), ("cr-after-size", "5\rhello\r\n0\r\n\r\n"),
         ("nul-after-size", "5\0\r\nhello\r\n0\r\n\r\n"), ("no-end-of-data", "5\r\nhello0\r\n\r\n"), ("lf-after-data", "5\r\nhello\n0\r\n\r\n"),
         ("data-too-long", "3\r\nhello\r\n0\r\n\r\n"), ("data-too-short", "8\r\nhello\r\n0\r\n\r\n"), ("extension-control", "5;a\x01\r\nhello\r\n0\r\n\r\n"),
