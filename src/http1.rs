@@ -5,6 +5,7 @@
 //! Start at [`RequestHead::parse`].
 
 mod assemble;
+mod authority;
 mod body;
 mod chunked;
 mod field;
@@ -12,10 +13,11 @@ mod request;
 mod response;
 
 pub use assemble::Parts;
+pub use authority::valid_authority;
 pub use body::{BodyError, BodyReader, Framing, Piece};
 pub use chunked::write_chunk_size;
 pub use field::{Field, Known, Span, is_token, list_items, may_trail, write_address};
-pub use request::{HeadError, Method, RequestHead, Target, Version, valid_authority};
+pub use request::{HeadError, Method, RequestHead, Target, Version};
 pub use response::{AnswerError, AnswerHead};
 
 /// Whether the end of a head has come since `scanned` bytes of it were there. For a head that drips in: looking for its end
