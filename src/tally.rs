@@ -384,6 +384,10 @@ pub struct BackendCells {
     pub latency_nanos: Tally,
     /// How many answers that was.
     pub latency_count: Tally,
+    /// Answers whose heads have come, counted where the backend's limit follows its latency.
+    pub answers_begun: Tally,
+    /// Of these, those that have come to their end.
+    pub answers_ended: Tally,
     /// Answers that said that they were hits, counted while that decides about the backend's ramp.
     pub hits: Tally,
     /// And those that said that they were none.

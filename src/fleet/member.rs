@@ -9,7 +9,9 @@ use std::{
 
 use super::{
     Backend, Health, LoadPolicy, MemberPolicy, MemberView, Moment, Order, Outcome, PassivePolicy, PoolPlan,
-    Ramp, Standing, Trust, limiter::Limiter, window::Window,
+    Ramp, Standing, Trust,
+    limiter::{Counts, Limiter},
+    window::Window,
 };
 use crate::{endpoint::Endpoint, ring::Weight};
 
@@ -315,10 +317,17 @@ impl MemberState {
         if !policy.adaptive {
             return;
         }
-        let nanos = self.backend.sum(|cells| cells.latency_nanos.get());
-        let counts = (nanos, self.backend.sum(|cells| cells.latency_count.get()));
-        let limiter = self.limiter.get_or_insert_with(|| Limiter::new(counts, self.backend.id));
-        let limit = limiter.observe(now, counts, self.backend.load.in_flight());
+        // Read in this order, an answer that begins and ends meanwhile counts for too little, and never for too much.
+        let begun = self.backend.sum(|cells| cells.answers_begun.get());
+        let ended = self.backend.sum(|cells| cells.answers_ended.get());
+        let counts = Counts {
+            nanos: self.backend.sum(|cells| cells.latency_nanos.get()),
+            answers: self.backend.sum(|cells| cells.latency_count.get()),
+            in_flight: self.backend.load.in_flight(),
+            answering: u32::try_from(begun.saturating_sub(ended)).unwrap_or(u32::MAX),
+        };
+        let limiter = self.limiter.get_or_insert_with(|| Limiter::new(now, counts, self.backend.id));
+        let limit = limiter.observe(now, counts);
         self.backend.load.set_limit(Some(policy.max_in_flight.map_or(limit, |most| most.min(limit))));
     }
 

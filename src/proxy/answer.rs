@@ -2,10 +2,7 @@
 //!
 //! Owns reading from the backend and writing to the client while an attempt lasts. Never collects a body.
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::{io, time::Duration};
 
 use tokio::net::TcpStream;
 
@@ -134,8 +131,7 @@ impl Receiving<'_> {
     /// Tells the client that the protocol has changed. What the backend has sent behind its answer stays where it is.
     async fn switch(&mut self, head: &AnswerHead, length: usize) -> Result<Answered, Cut> {
         self.waits.answer_begins();
-        self.terms.progress.status.set(Some(head.status));
-        self.terms.progress.first_byte.set(Some(Instant::now()));
+        self.terms.note(head.status);
         self.out = self.buffers.output();
         write_switch(
             &mut self.out,

@@ -17,6 +17,7 @@ use super::{
     head::{Forwarding, write_request, write_request_section},
     leaving::Leaving,
     onward::Onward,
+    policy::Failures,
     request_body::RequestBody,
     rewrite::FieldChanges,
     send::{ClientFault, Sending},
@@ -146,6 +147,7 @@ impl Attempt<'_> {
         body: &mut RequestBody,
     ) -> Outcome {
         let Late { mut connection, begun, guard } = late;
+        guard.goes_on();
         let sent = Cell::new(true);
         let long = self.long(&mut connection, client, body, Vec::new(), begun, &sent, None);
         let driven = Box::pin(long).await;
@@ -315,6 +317,7 @@ impl Attempt<'_> {
             onward: self.onward,
             changes: self.changes,
             warmth: self.warmth(),
+            latency: self.latency(),
         }
     }
 
@@ -322,6 +325,11 @@ impl Attempt<'_> {
         let header = self.plan.forward.warmth_header.as_deref()?;
         self.member.ramp.as_ref()?;
         Some((header, self.member.backend.cells(self.gateway.worker)))
+    }
+
+    fn latency(&self) -> Option<(&BackendCells, &Failures)> {
+        let forward = &self.plan.forward;
+        forward.adaptive.then(|| (self.member.backend.cells(self.gateway.worker), &forward.failures))
     }
 
     /// Lets both halves run until one of them, or the clock, ends the attempt. They begin where the short way ended.
@@ -399,7 +407,8 @@ impl Attempt<'_> {
         .await
     }
 
-    fn keep(&self, mut connection: Connection, now: Instant) {
+    /// Keeps the connection for other requests.
+    pub(super) fn keep(&self, mut connection: Connection, now: Instant) {
         // It has been introduced as this client's: nobody else's requests may go over it.
         if self.plan.approach.preface.is_some() {
             return self.gateway.upstreams.close(&self.member.backend, connection, Closed::Personal);

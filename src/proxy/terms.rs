@@ -8,13 +8,14 @@ use super::{
     dates::Dates,
     head::{ClientFraming, write_dated_answer},
     onward::Onward,
+    policy::{Failures, Verdict},
     rewrite::FieldChanges,
     tunnel::Passed,
     warmth,
 };
 use crate::{
     http1::{AnswerHead, Framing, RequestHead, Version},
-    tally::BackendCells,
+    tally::{AttemptEnd, BackendCells},
 };
 
 /// How far an answer has come, for whoever has to judge an attempt that was cut off.
@@ -34,6 +35,20 @@ pub(super) struct Progress {
     pub(super) passed: Cell<u64>,
     /// What passed after a change of protocol.
     pub(super) tunnel: Passed,
+    /// Whether the answer's latency is counted, where the backend's bound follows it.
+    pub(super) latency: Cell<Latency>,
+}
+
+/// Whether the latency of an answer is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Latency {
+    /// It is not.
+    #[default]
+    Uncounted,
+    /// It will be, from this time on.
+    Since(Instant),
+    /// It has been, and the answer has not ended.
+    Counted,
 }
 
 /// What the client's side of an answer depends on, beside the answer.
@@ -57,6 +72,8 @@ pub(super) struct Terms<'a> {
     pub(super) changes: Option<&'a FieldChanges>,
     /// Where is counted how warm the backend is, and by which header, while that decides about its ramp.
     pub(super) warmth: Option<(&'a str, &'a BackendCells)>,
+    /// Where its latency is counted, and which answers are none worth counting, while the backend's bound follows it.
+    pub(super) latency: Option<(&'a BackendCells, &'a Failures)>,
 }
 
 impl Terms<'_> {
@@ -68,9 +85,7 @@ impl Terms<'_> {
         head: &AnswerHead,
         framing: Framing,
     ) -> ClientFraming {
-        self.progress.status.set(Some(head.status));
-        let now = Instant::now();
-        self.progress.first_byte.set(Some(now));
+        let now = self.note(head.status);
         if let Some((header, cells)) = self.warmth {
             warmth::count(header, cells, input, head);
         }
@@ -78,6 +93,24 @@ impl Terms<'_> {
         let date = if head.has_date { None } else { Some(self.dates.at(now)) };
         write_dated_answer(out, input, head, (client, date.as_ref()), self.changes);
         client
+    }
+
+    /// Notes that the final answer begins, now. Its latency is known now, however long the answer becomes.
+    pub(super) fn note(&self, status: u16) -> Instant {
+        let now = Instant::now();
+        self.progress.status.set(Some(status));
+        self.progress.first_byte.set(Some(now));
+        if let (Some((cells, failures)), Latency::Since(begun)) = (self.latency, self.progress.latency.get())
+        {
+            self.progress.latency.set(Latency::Counted);
+            cells.answers_begun.bump();
+            if failures.judge(AttemptEnd::Answered, Some(status)) == Verdict::Success {
+                let nanos = now.saturating_duration_since(begun).as_nanos();
+                cells.latency_nanos.add(u64::try_from(nanos).unwrap_or(u64::MAX));
+                cells.latency_count.bump();
+            }
+        }
+        now
     }
 
     /// Whether an HTTP/2 client that asked for a change of protocol would take this answer for one, which it is not (RFC 8441 section 5).

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::{attempt::Attempt, policy::Verdict};
+use super::{attempt::Attempt, policy::Verdict, terms::Latency};
 use crate::{
     fleet::{Event, Fact, Slot, Standing},
     tally::{AttemptEnd, BackendCells},
@@ -25,12 +25,21 @@ impl<'a> UnderWay<'a> {
     pub(super) fn begin(attempt: &'a Attempt<'a>, slot: Slot<'a>) -> UnderWay<'a> {
         let worker = attempt.gateway.worker;
         attempt.pool.cells(worker).slots_begun.bump();
-        UnderWay {
+        let under_way = UnderWay {
             attempt,
             cells: attempt.member.backend.cells(worker),
             end: AttemptEnd::Cancelled,
             begun: attempt.plan.forward.adaptive.then(Instant::now),
             _slot: slot,
+        };
+        under_way.goes_on();
+        under_way
+    }
+
+    /// The answer that comes next is that of this attempt, and of none beside it.
+    pub(super) fn goes_on(&self) {
+        if let Some(begun) = self.begun {
+            self.attempt.progress.latency.set(Latency::Since(begun));
         }
     }
 
@@ -59,11 +68,6 @@ impl<'a> UnderWay<'a> {
             Verdict::Neither => {}
             Verdict::Success => {
                 load.succeeded();
-                if let (Some(begun), Some(answered)) = (self.begun, progress.first_byte.get()) {
-                    let nanos = answered.saturating_duration_since(begun).as_nanos();
-                    self.cells.latency_nanos.add(u64::try_from(nanos).unwrap_or(u64::MAX));
-                    self.cells.latency_count.bump();
-                }
                 if on_trial && load.trial_succeeded() == failures.trial {
                     self.tell(Fact::TrialPassed);
                 }
@@ -86,5 +90,9 @@ impl Drop for UnderWay<'_> {
         self.cells.ended.bump();
         self.attempt.pool.cells(self.attempt.gateway.worker).slots_ended.bump();
         self.judge();
+        let latency = &self.attempt.progress.latency;
+        if self.begun.is_some() && latency.replace(Latency::Uncounted) == Latency::Counted {
+            self.cells.answers_ended.bump();
+        }
     }
 }

@@ -20,7 +20,9 @@ use ringway::{
 };
 use tokio::{io::AsyncWriteExt, sync::Semaphore, task::JoinSet};
 
-use super::support::{Origin, Proxy, get, process::Directory, proxy::configuration, soon};
+use super::support::{
+    Client, Origin, Proxy, eventually, get, process::Directory, proxy::configuration, soon,
+};
 
 /// Probes that find out at once.
 const PROBED: &str = "[pools.p.health]\nkind = \"tcp\"\ninterval = \"100ms\"\nchanging_interval = \"20ms\"\nrise = 1\nfall = 1\n";
@@ -443,4 +445,37 @@ async fn pain_22_a_change_of_the_pool_forgets_nothing_about_those_that_stay() {
     assert_eq!((&*member.backend.name, member.standing, member.since), ("a", Standing::Down, since));
     // No request meets it.
     assert!(owners(&proxy, 50).await.values().all(|owner| owner != "a"));
+}
+
+#[tokio::test]
+async fn long_answers_take_no_room_from_others_under_a_bound_that_follows_latency() {
+    let origin = Origin::with("one", |mut peer| async move {
+        while let Some(seen) = peer.request().await {
+            if seen.line().contains("/long") {
+                let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+                peer.stream.write_all(begun).await.unwrap();
+                return std::future::pending().await;
+            }
+            peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        }
+    })
+    .await;
+    let pool = "[pools.p.load]\nadaptive = true\nwhen_full = \"queue\"\nqueue_timeout = \"1m\"\n";
+    let proxy = Proxy::before(&[&origin], pool).await;
+    let view = proxy.view();
+    let load = &view.pools[0].members[0].backend.load;
+    // While it measures, four may wait for their answers. Six have them.
+    eventually("it measures", || load.limit() == Some(4)).await;
+    let mut long = Vec::new();
+    for _ in 0..6 {
+        let mut client = Client::connect(proxy.address).await;
+        client.send("GET /long HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        soon("its answer begins", client.until(b"\r\n\r\n1\r\nx\r\n")).await.unwrap();
+        long.push(client);
+    }
+    assert_eq!(get(proxy.address, "/", "").await.status, 200);
+    eventually("there is room for four more", || load.limit() == Some(10)).await;
+    // Those that have ended take their room along.
+    drop(long);
+    eventually("all have ended", || load.limit() == Some(4) && load.in_flight() == 0).await;
 }

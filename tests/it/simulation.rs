@@ -64,6 +64,8 @@ struct Request {
     /// It is one of the few of a trial, which ends then.
     trial: Option<Instant>,
     on_trial: bool,
+    /// Its answer has begun.
+    answering: bool,
     passive: PassivePolicy,
 }
 
@@ -371,7 +373,10 @@ impl<'t> Scene<'t> {
         view.pool.cells(0).slots_begun.bump();
         *self.totals.entry(view.pool.id).or_default() += 1;
         let passive = self.model.pools[pool].plan.passive.clone();
-        self.requests.push(Request { pool: view.pool.id, slot, backend, trial, on_trial, passive });
+        let answering = self.rng.bool();
+        backend.cells(0).answers_begun.add(answering.into());
+        let pool = view.pool.id;
+        self.requests.push(Request { pool, slot, backend, trial, on_trial, answering, passive });
     }
 
     /// A request ends, and what follows is what workers do then.
@@ -389,6 +394,7 @@ impl<'t> Scene<'t> {
         }
         drop(request.slot);
         backend.cells(0).ended.bump();
+        backend.cells(0).answers_ended.add(request.answering.into());
         let at = pools().enumerate().find_map(|(pool, view)| {
             let index = view.members.iter().position(|member| member.backend.id == backend.id)?;
             Some((pool, index))
@@ -460,6 +466,7 @@ impl<'t> Scene<'t> {
                 |index: usize| self.requests.iter().any(|one| one.is_of(&view.members[index], kept[index]));
             pool.tick(now.instant, has_out);
         }
+        self.check_adaptive();
         let after = standings(&self.model);
         let differ = before.iter().zip(&after).filter(|(before, after)| before != after).count();
         assert_eq!(changes.len(), differ, "{changes:?}");
@@ -468,6 +475,18 @@ impl<'t> Scene<'t> {
         }
         let names = changes.iter().map(|change| change.backend.name.to_string());
         self.concerns(&choices, &names.collect());
+    }
+
+    /// A bound that follows latency leaves room for four beside those whose answers have begun.
+    fn check_adaptive(&self) {
+        for (pool, view) in self.model.pools.iter().zip(&self.published.pools) {
+            for member in view.members.iter().filter(|_| pool.plan.load.adaptive) {
+                let is_one = |one: &&Request| one.answering && one.backend.id == member.backend.id;
+                let answering = self.requests.iter().filter(is_one).count() as u32;
+                let most = pool.plan.load.max_in_flight.unwrap_or(u32::MAX);
+                assert!(member.backend.load.limit().unwrap() >= most.min(answering + 4));
+            }
+        }
     }
 
     fn order(&mut self) {
