@@ -207,13 +207,37 @@ async fn run(start: Start, mut wished: mpsc::Receiver<Wish>) {
             // Nobody may be listening any more: then nobody needs to know.
             let _ = proven.send(true);
         }
-        tokio::select! {
-            biased;
-            () = Phase::Stopping.reached(&mut phase) => return,
-            Some(wish) = wished.recv() => chief.grant(wish),
-            Some(event) = events.recv() => chief.take_in(event),
-            _ = tick.tick() => chief.tick(),
+        match next(&mut phase, &mut tick, &mut wished, &mut events).await {
+            Step::Stop => return,
+            Step::Tick => chief.tick(),
+            Step::Grant(wish) => chief.grant(wish),
+            Step::TakeIn(event) => chief.take_in(event),
         }
+    }
+}
+
+/// What the control task does next.
+enum Step {
+    Stop,
+    Tick,
+    Grant(Wish),
+    TakeIn(Event),
+}
+
+/// What is to be done, in the order of what can wait least. The clock comes before what others say: it asks for a turn four times a second at
+/// most, and facts that come faster than they are taken in must not keep ejections and ramps from ending.
+async fn next(
+    phase: &mut channel::Receiver<Phase>,
+    tick: &mut tokio::time::Interval,
+    wished: &mut mpsc::Receiver<Wish>,
+    events: &mut mpsc::Receiver<Event>,
+) -> Step {
+    tokio::select! {
+        biased;
+        () = Phase::Stopping.reached(phase) => Step::Stop,
+        _ = tick.tick() => Step::Tick,
+        Some(wish) = wished.recv() => Step::Grant(wish),
+        Some(event) = events.recv() => Step::TakeIn(event),
     }
 }
 
@@ -305,4 +329,25 @@ impl Chief {
 
 fn now() -> Moment {
     Moment { instant: Instant::now(), wall: SystemTime::now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Fact, Outcome};
+
+    #[tokio::test]
+    async fn time_has_its_turn_however_many_facts_wait() {
+        let (_stop, mut phase) = channel::channel(Phase::Serving);
+        let (_desk, mut wished) = mpsc::channel(1);
+        let (report, mut events) = mpsc::channel(2);
+        let fact = || Event { backend: 0, fact: Fact::Probed(Outcome::Pass) };
+        (0..2).for_each(|_| report.try_send(fact()).unwrap());
+        // The first one is due at once, and the second one when an hour has passed.
+        let mut tick = tokio::time::interval(Duration::from_secs(3600));
+        assert!(matches!(next(&mut phase, &mut tick, &mut wished, &mut events).await, Step::Tick));
+        for _ in 0..2 {
+            assert!(matches!(next(&mut phase, &mut tick, &mut wished, &mut events).await, Step::TakeIn(_)));
+        }
+    }
 }
