@@ -1,4 +1,4 @@
-//! A second attempt beside one that is late: the first answer that begins is the answer.
+//! A second attempt beside one that is late: the first answer that can be passed on is the answer.
 //!
 //! Owns both attempts until then, and the end of the one that is given up. When it comes to that, and who is asked, is decided elsewhere
 //! ([`super::onward`], [`super::choose`]); how an answer is passed on, too ([`super::attempt`]).
@@ -6,7 +6,7 @@
 use std::{
     io,
     pin::pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     fleet::Slot,
+    http1::{AnswerHead, Framing, Parsed, has_head_end},
     io::Deadline,
     limits::ANSWER_HEAD_BYTES,
     tally::{AttemptEnd, Closed},
@@ -45,8 +46,16 @@ pub(super) async fn hedge(
     body: &mut RequestBody,
 ) -> (Outcome, bool) {
     let at_first = candidates.latest();
-    let Next::Try(member, slot) = candidates.next_backend() else {
-        return (first.go_on(*late, client, body).await, false);
+    let before = candidates.clone();
+    let found = match candidates.next_backend() {
+        // Asked for last, as it costs something: that there is nobody must not.
+        Next::Try(member, slot) if repeats.pay(AttemptEnd::Hedged) => Some((member, slot)),
+        _ => None,
+    };
+    let Some((member, slot)) = found else {
+        *candidates = before;
+        let _noted = Noted { record, progress: first.progress };
+        return (first.go_on(*late, client, body).await, first.onward.is_paid());
     };
     let view = repeats.view;
     view.pool.cells(first.gateway.worker).repeats.at(AttemptEnd::Hedged as usize).bump();
@@ -87,10 +96,33 @@ enum Event {
     First,
     /// The same of the second.
     Second,
+    /// Neither is left, and this is how the last one ended.
+    Neither(AttemptEnd),
     /// The client has gone.
     Gone,
-    /// Neither has begun its answer in time.
-    Slow,
+    /// The time for the whole exchange is over.
+    Late,
+}
+
+/// A request that has been sent, and what was seen of its answer.
+struct Awaited<'a> {
+    late: Late<'a>,
+    /// Bytes of interim answers, behind which the final one begins.
+    interim: usize,
+    /// Parsing begins at the front each time, so it waits for so many bytes, or for the head's end.
+    look_again_at: usize,
+}
+
+/// What was seen of an answer.
+enum Seen {
+    /// Too little.
+    Part,
+    /// A final answer that may be passed on.
+    Answer,
+    /// One that is to be had from another backend; all of it is there, and the connection can be used again, or not.
+    Unwanted { status: u16, is_whole: bool },
+    /// None that could be passed on.
+    Wrong,
 }
 
 impl<'a> Beside<'a> {
@@ -102,104 +134,136 @@ impl<'a> Beside<'a> {
         client: &mut ClientEnd,
         body: &mut RequestBody,
     ) -> (Outcome, bool) {
-        let mut first = Some(late);
-        // The first one may still answer while the second one gets its connection.
-        let second = {
-            let mut start = pin!(self.second.start(slot, &mut client.timer, body));
-            std::future::poll_fn(|cx| match poll_left(self.first, &mut first, cx) {
-                Poll::Ready(true) => Poll::Ready(Err(None)),
-                _ => start.as_mut().poll(cx).map_err(Some),
-            })
-            .await
-        };
-        let mut second = match second {
-            Ok(late) => Some(late),
-            Err(failed) => {
-                return match (first, failed) {
-                    (Some(first), _) => (self.first.go_on(first, client, body).await, false),
-                    (None, failed) => (Outcome::Failed(failed.unwrap_or(AttemptEnd::Broken)), true),
-                };
-            }
-        };
-        let event = match first {
-            Some(_) => self.race(&mut first, &mut second, client).await,
-            None => Event::Second,
-        };
+        let (mut first, mut second) = (Some(Awaited::new(late)), None);
+        let event = self.race(slot, (&mut first, &mut second), client, body).await;
         match (event, first, second) {
             (Event::First, Some(first), second) => {
-                second.into_iter().for_each(|late| self.second.give_up(late, AttemptEnd::Hedged));
-                (self.first.go_on(first, client, body).await, false)
+                second.into_iter().for_each(|one| self.second.give_up(one.late, AttemptEnd::Hedged));
+                (self.first.go_on(first.late, client, body).await, false)
             }
             (Event::Second, first, Some(second)) => {
-                first.into_iter().for_each(|late| self.first.give_up(late, AttemptEnd::Hedged));
-                (self.second.go_on(second, client, body).await, true)
+                first.into_iter().for_each(|one| self.first.give_up(one.late, AttemptEnd::Hedged));
+                (self.second.go_on(second.late, client, body).await, true)
             }
             (event, first, second) => {
                 let (end, outcome) = match event {
                     Event::Gone => (AttemptEnd::Cancelled, Outcome::Client(ClientFault::Gone)),
+                    Event::Neither(end) => (end, Outcome::Failed(end)),
                     _ => (AttemptEnd::Timeout, Outcome::Failed(AttemptEnd::Timeout)),
                 };
-                first.into_iter().for_each(|late| self.first.give_up(late, end));
-                second.into_iter().for_each(|late| self.second.give_up(late, end));
+                first.into_iter().for_each(|one| self.first.give_up(one.late, end));
+                second.into_iter().for_each(|one| self.second.give_up(one.late, end));
                 (outcome, true)
             }
         }
     }
 
-    /// Waits until the answer to one of two requests begins, or one fails, which is then taken away.
+    /// Sends the second request, and waits until the answer to one of the two is one to pass on, or only one is left. Those that fail are
+    /// taken away, each in its time. All that can end the exchange is looked at meanwhile, also while the second one gets its connection.
     async fn race(
         &self,
-        first: &mut Option<Late<'a>>,
-        second: &mut Option<Late<'a>>,
+        slot: Slot<'a>,
+        (first, second): (&mut Option<Awaited<'a>>, &mut Option<Awaited<'a>>),
         client: &mut ClientEnd,
+        body: &mut RequestBody,
     ) -> Event {
-        let begun = second.as_ref().map_or_else(Instant::now, |late| late.begun);
-        let due = begun + self.second.plan.forward.response_head_timeout;
-        let due = self.second.total.map_or(due, |total| due.min(total));
-        let buffers = &self.second.gateway.buffers;
+        // The client's timer is for what concerns both.
+        let mut connecting = Deadline::default();
+        let mut start = pin!(self.second.start(slot, &mut connecting, body));
+        let mut is_starting = true;
+        let mut last = AttemptEnd::Broken;
         std::future::poll_fn(|cx| {
-            match poll_left(self.first, first, cx) {
-                Poll::Ready(true) => return Poll::Ready(Event::First),
-                Poll::Ready(false) => return Poll::Ready(Event::Second),
-                Poll::Pending => {}
+            loop {
+                if is_starting && let Poll::Ready(started) = start.as_mut().poll(cx) {
+                    is_starting = false;
+                    match started {
+                        Ok(late) => *second = Some(Awaited::new(late)),
+                        Err(end) => last = end,
+                    }
+                }
+                for (attempt, one, event) in
+                    [(self.first, &mut *first, Event::First), (self.second, &mut *second, Event::Second)]
+                {
+                    match poll_left(attempt, one, cx) {
+                        Poll::Ready(Ok(())) => return Poll::Ready(event),
+                        Poll::Ready(Err(end)) => last = end,
+                        Poll::Pending => {}
+                    }
+                }
+                match (&first, is_starting, &second) {
+                    (Some(_), false, None) => return Poll::Ready(Event::First),
+                    (None, false, Some(_)) => return Poll::Ready(Event::Second),
+                    (None, false, None) => return Poll::Ready(Event::Neither(last)),
+                    _ => {}
+                }
+                if poll_gone(client, &self.first.gateway.buffers, cx).is_ready() {
+                    return Poll::Ready(Event::Gone);
+                }
+                let dues = [self.first.due(first), self.second.due(second), self.first.total];
+                let Some(due) = dues.into_iter().flatten().min() else { return Poll::Pending };
+                ready!(client.timer.poll(cx, due));
+                if self.first.total == Some(due) {
+                    return Poll::Ready(Event::Late);
+                }
+                last = AttemptEnd::Timeout;
+                let (attempt, one) = if dues[0] == Some(due) {
+                    (self.first, &mut *first)
+                } else {
+                    (self.second, &mut *second)
+                };
+                one.take().into_iter().for_each(|one| attempt.give_up(one.late, last));
             }
-            match poll_left(self.second, second, cx) {
-                Poll::Ready(true) => return Poll::Ready(Event::Second),
-                Poll::Ready(false) => return Poll::Ready(Event::First),
-                Poll::Pending => {}
-            }
-            if poll_gone(client, buffers, cx).is_ready() {
-                return Poll::Ready(Event::Gone);
-            }
-            client.timer.poll(cx, due).map(|()| Event::Slow)
         })
         .await
     }
 }
 
-/// Ready when an attempt's answer begins (`true`), or it has failed and is taken away.
-fn poll_left<'a>(attempt: &Attempt<'a>, slot: &mut Option<Late<'a>>, cx: &mut Context<'_>) -> Poll<bool> {
-    let Some(late) = slot else { return Poll::Pending };
-    let Poll::Ready(read) = poll_begins(&mut late.connection, attempt.gateway, cx) else {
-        return Poll::Pending;
-    };
-    if matches!(read, Ok(1..)) {
-        return Poll::Ready(true);
+impl<'a> Awaited<'a> {
+    fn new(late: Late<'a>) -> Awaited<'a> {
+        Awaited { late, interim: 0, look_again_at: 0 }
     }
-    if let Some(late) = slot.take() {
+}
+
+/// Ready when an attempt's answer is there and can be passed on, or when the attempt has ended in another way and is taken away.
+fn poll_left<'a>(
+    attempt: &Attempt<'a>,
+    slot: &mut Option<Awaited<'a>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), AttemptEnd>> {
+    let Some(one) = slot else { return Poll::Pending };
+    let (seen, end) = loop {
+        let read = ready!(poll_reads(&mut one.late.connection, attempt.gateway, cx));
+        if matches!(read, Ok(1..)) {
+            match attempt.look(one) {
+                Seen::Part => {}
+                Seen::Answer => return Poll::Ready(Ok(())),
+                seen @ Seen::Unwanted { .. } => break (seen, AttemptEnd::Status),
+                Seen::Wrong => break (Seen::Wrong, AttemptEnd::Protocol),
+            }
+            continue;
+        }
+        let connection = &one.late.connection;
         let end = match read {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => AttemptEnd::Refused,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => AttemptEnd::Protocol,
-            _ if late.connection.reused && !late.connection.is_stream() => AttemptEnd::Stale,
+            _ if connection.reused && connection.input.is_empty() && !connection.is_stream() => {
+                AttemptEnd::Stale
+            }
             _ => AttemptEnd::Broken,
         };
-        attempt.give_up(late, end);
+        break (Seen::Part, end);
+    };
+    if let Some(one) = slot.take() {
+        match seen {
+            Seen::Unwanted { status, is_whole } => attempt.pass_over(one.late, status, is_whole),
+            _ => attempt.give_up(one.late, end),
+        }
     }
-    Poll::Ready(false)
+    Poll::Ready(Err(end))
 }
 
-/// Reads the first bytes of an answer.
-fn poll_begins(
+/// Reads what has come of an answer.
+fn poll_reads(
     connection: &mut Connection,
     gateway: &Gateway,
     cx: &mut Context<'_>,
@@ -245,6 +309,70 @@ impl Attempt<'_> {
         };
         self.give_up(late, end);
         Err(end)
+    }
+
+    /// When an answer that is awaited must have begun.
+    fn due(&self, one: &Option<Awaited<'_>>) -> Option<Instant> {
+        one.as_ref().map(|one| one.late.begun + self.plan.forward.response_head_timeout)
+    }
+
+    /// Looks at what has come of an answer. Interim ones decide nothing, and stay where they are.
+    fn look(&self, one: &mut Awaited<'_>) -> Seen {
+        let input = &one.late.connection.input;
+        let scratch = &self.gateway.answer_head;
+        let mut head = scratch.take();
+        let seen = loop {
+            let rest = &input.filled()[one.interim..];
+            let is_full = input.is_full(ANSWER_HEAD_BYTES);
+            if rest.is_empty() || !is_full && rest.len() < one.look_again_at && !has_head_end(rest, 0) {
+                break if is_full { Seen::Wrong } else { Seen::Part };
+            }
+            match head.parse(rest) {
+                Ok(Parsed::Partial) if !is_full => {
+                    one.look_again_at = rest.len() * 2;
+                    break Seen::Part;
+                }
+                Ok(Parsed::Partial) | Err(_) => break Seen::Wrong,
+                Ok(Parsed::Complete(_)) if head.status == 101 => break Seen::Wrong,
+                Ok(Parsed::Complete(length)) if head.is_interim() => {
+                    (one.interim, one.look_again_at) = (one.interim + length, 0);
+                }
+                Ok(Parsed::Complete(length)) => break self.weigh(&head, rest.len() - length),
+            }
+        };
+        scratch.replace(head);
+        seen
+    }
+
+    /// What a final answer is worth, of which so many bytes have come behind its head.
+    fn weigh(&self, head: &AnswerHead, rest: usize) -> Seen {
+        let body = match head.framing(self.head.method) {
+            Ok(Framing::None) => Some(0),
+            Ok(Framing::Length(length)) => Some(length),
+            Ok(Framing::Chunked | Framing::Close) => None,
+            Err(_) => return Seen::Wrong,
+        };
+        if !self.plan.forward.repeats.wants_another_for(head.status) {
+            return Seen::Answer;
+        }
+        let is_whole = body == Some(rest as u64) && head.keep_alive && !head.is_contradictory();
+        Seen::Unwanted { status: head.status, is_whole }
+    }
+
+    /// Ends an attempt whose answer is to be had from another backend.
+    fn pass_over(&self, late: Late<'_>, status: u16, is_whole: bool) {
+        if !is_whole {
+            self.progress.passed_over.set(Some(status));
+            self.give_up(late, AttemptEnd::Status);
+        } else {
+            let Late { mut connection, guard, .. } = late;
+            connection.input.consume(connection.input.filled().len());
+            self.keep(connection, Instant::now());
+            self.progress.passed_over.set(Some(status));
+            guard.end(AttemptEnd::Status, ());
+        }
+        // The other one has an answer of its own.
+        self.progress.passed_over.set(None);
     }
 
     /// Ends an attempt that has no answer.

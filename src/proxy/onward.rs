@@ -109,9 +109,9 @@ impl<'a> Onward<'a> {
         self.repeats.policy().hedge_after.filter(|_| self.has_next())
     }
 
-    /// That time is over. Whether another attempt is made.
+    /// That time is over. Whether another attempt could be made. It is paid for by whoever makes it.
     pub(super) fn hedges(&self) -> bool {
-        self.has_next() && self.repeats.pay(AttemptEnd::Hedged)
+        self.has_next()
     }
 
     /// That time is over. Whether the request goes elsewhere.

@@ -533,6 +533,91 @@ async fn of_two_attempts_one_may_fail() {
 }
 
 #[tokio::test]
+async fn a_fast_answer_that_is_no_good_does_not_beat_a_good_one() {
+    let (one, tell) = told("one").await;
+    let pool = "repeats.hedge_after = \"10ms\"\nrepeats.status = [503]\nattempts = 2\n";
+    for (answer, result) in [
+        ("HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy", "status"),
+        ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n", "status"),
+        ("SSH-2.0-other\r\n", "protocol"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", "protocol"),
+    ] {
+        tell.send(false).unwrap();
+        let fast = Origin::answering("fast", answer.as_bytes()).await;
+        let (proxy, key) = first_owns(&[&one, &fast], pool, "").await;
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{key}\r\n")).await;
+        let result = format!("result=\"{result}\"");
+        proxy.counts("ringway_attempts_total", &["backend=\"fast\"", &result], 1.0).await;
+        tell.send(true).unwrap();
+        assert_eq!(client.answer().await.backend(), "one", "{answer}");
+        assert_eq!((one.connections() > 0, fast.seen().len()), (true, 1));
+        proxy.counts("ringway_attempts_total", &["backend=\"one\"", "result=\"answered\""], 1.0).await;
+        proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn of_two_answers_that_are_no_good_the_later_one_is_passed_on() {
+    let busy = "HTTP/1.1 503 Busy\r\nx-backend: fast\r\ncontent-length: 4\r\n\r\nbusy";
+    let fast = Origin::answering("fast", busy.as_bytes()).await;
+    let (cut, is_cut) = tokio::sync::watch::channel(false);
+    let slow = Origin::with("slow", move |mut peer| {
+        let mut is_cut = is_cut.clone();
+        async move {
+            peer.request().await;
+            let _ = is_cut.wait_for(|cut| *cut).await;
+            let answer = b"HTTP/1.1 503 Busy\r\nx-backend: slow\r\ncontent-length: 4\r\n\r\nslow";
+            let _ = peer.stream.write_all(answer).await;
+        }
+    })
+    .await;
+    let pool = "repeats.hedge_after = \"10ms\"\nrepeats.status = [503]\n";
+    let (proxy, key) = first_owns(&[&slow, &fast], pool, "").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{key}\r\n")).await;
+    proxy.counts("ringway_attempts_total", &["backend=\"fast\"", "result=\"status\""], 1.0).await;
+    cut.send(true).unwrap();
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.backend(), answer.text()), (503, "slow", "slow"));
+    // All of the other one had been read: its connection goes on.
+    assert_eq!(client.get("/", &key_of(&proxy, "fast")).await.status, 503);
+    assert_eq!(fast.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_interim_answer_is_not_the_first_one() {
+    let (one, tell) = told("one").await;
+    let (more, is_more) = tokio::sync::watch::channel(false);
+    let early = Origin::with("early", move |mut peer| {
+        let mut is_more = is_more.clone();
+        async move {
+            peer.request().await;
+            let _ = peer.stream.write_all(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n").await;
+            let _ = is_more.wait_for(|more| *more).await;
+            let answer = b"HTTP/1.1 200 OK\r\nx-backend: early\r\ncontent-length: 2\r\n\r\nok";
+            let _ = peer.stream.write_all(answer).await;
+        }
+    })
+    .await;
+    for wanted in ["one", "early"] {
+        tell.send(false).unwrap();
+        let (proxy, key) = first_owns(&[&one, &early], "repeats.hedge_after = \"10ms\"\n", "").await;
+        let before = early.seen().len();
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n{key}\r\n")).await;
+        eventually("both are asked", || early.seen().len() == before + 1).await;
+        if wanted == "one" {
+            tell.send(true).unwrap()
+        } else {
+            more.send(true).unwrap()
+        };
+        // The client's reader passes interim answers over.
+        assert_eq!(client.answer().await.backend(), wanted);
+    }
+}
+
+#[tokio::test]
 async fn both_attempts_end_with_the_client_and_with_the_time() {
     let (one, two) = (stopped("one").await, stopped("two").await);
     let pool = "repeats.hedge_after = \"10ms\"\ntimeouts.response_head = \"100ms\"\n";

@@ -442,6 +442,51 @@ async fn backends_are_shown_a_certificate_and_probed_the_same_way() {
 }
 
 #[tokio::test]
+async fn nothing_is_forgotten_while_a_second_attempt_connects() {
+    let authority = Authority::new();
+    // On a connection that has been used, the answer is what comes next; on a new one, tickets of TLS may.
+    let late = Origin::with("late", |mut peer| async move {
+        use tokio::io::AsyncWriteExt;
+        peer.request().await;
+        let _ = peer.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+        while peer.request().await.is_some() {}
+    })
+    .await;
+    let first = secured_backend(&late, &authority.sign(&["127.0.0.1"]), None).await;
+    // It is never done with its handshake.
+    let mute = Origin::with("mute", |peer| async move {
+        let _open = peer;
+        std::future::pending().await
+    })
+    .await;
+    let pool = "repeats.hedge_after = \"10ms\"\ntimeouts.connect = \"1m\"\ntimeouts.response_head = \"2s\"\n";
+    let text = before_secured(&first, "danger_accept_any_certificate = true\n", pool);
+    let proxy =
+        Proxy::start(&text.replace("backends = [", &format!("backends = [\"{}\", ", mute.address))).await;
+    let ring = proxy.view().pools[0].ring.clone();
+    let owns = |key: &String| {
+        let owner = ring.owner(ringway::ring::Place::of(key.as_bytes())).unwrap();
+        *ring.member(owner).name == *first.address.to_string()
+    };
+    let key = (0..).map(|i| format!("key-{i}")).find(owns).unwrap();
+    let ask = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\n\r\n");
+    // The client leaves,
+    let mut client = Client::connect(proxy.address).await;
+    assert_eq!(client.send(&ask).await.answer().await.status, 200);
+    client.send(&ask).await;
+    eventually("the second one is asked", || mute.connections() == 1).await;
+    drop(client);
+    proxy.counts("ringway_requests_total", &["class=\"cancelled\""], 1.0).await;
+    proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
+    // or the first one takes too long.
+    let mut client = Client::connect(proxy.address).await;
+    assert_eq!(client.send(&ask).await.answer().await.status, 200);
+    client.send(&ask).await;
+    eventually("the second one is asked", || mute.connections() == 2).await;
+    proxy.counts("ringway_attempts_total", &["result=\"timeout\""], 1.0).await;
+}
+
+#[tokio::test]
 async fn a_listener_can_send_its_clients_to_the_one_that_speaks_tls() {
     let origin = Origin::named("one").await;
     let address = "address = \"127.0.0.1:0\"\n";
