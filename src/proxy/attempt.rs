@@ -11,11 +11,10 @@ use std::{
 };
 
 use super::{
-    Entered, Gateway, PoolPlan,
+    Gateway, PoolPlan,
     answer::{Answered, Cut, Receiving},
     exchange::ClientEnd,
     head::{Forwarding, write_request, write_request_section},
-    leaving::Leaving,
     onward::Onward,
     policy::Failures,
     request_body::RequestBody,
@@ -23,7 +22,7 @@ use super::{
     send::{ClientFault, Sending},
     short::Short,
     terms::{Progress, Terms},
-    tunnel,
+    tunnel::Open,
     under_way::UnderWay,
     waits::{Slow, Waits},
 };
@@ -38,7 +37,7 @@ use crate::{
 };
 
 /// How an attempt ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum Outcome {
     /// The answer was passed on. Whether the client's connection stays open.
     Answered { keeps_client: bool },
@@ -50,8 +49,8 @@ pub(super) enum Outcome {
     Client(ClientFault),
     /// The client was too slow.
     ClientSlow,
-    /// Both sides changed to another protocol, and that has come to its end.
-    Upgraded,
+    /// Both sides change to another protocol.
+    Upgraded(Box<Open>),
 }
 
 /// How far an attempt has come.
@@ -83,8 +82,6 @@ pub(super) struct Attempt<'a> {
     pub(super) place: Option<Place>,
     /// What could follow.
     pub(super) onward: &'a Onward<'a>,
-    /// The request's count against the bound on all requests. A connection that has changed its protocol gives it up.
-    pub(super) entered: &'a Cell<Option<Entered>>,
     /// When the whole exchange must be over.
     pub(super) total: Option<Instant>,
     /// Only a new connection will do.
@@ -136,7 +133,7 @@ impl Attempt<'_> {
                 (Box::pin(long).await, Instant::now())
             }
         };
-        Ran::Ended(self.settle(client, (connection, guard), driven, (begun, now), sent.get()).await)
+        Ran::Ended(self.settle((connection, guard), driven, (begun, now), sent.get()))
     }
 
     /// Goes on with a request that has been sent, once its answer has begun, or nobody else is asked any more.
@@ -151,7 +148,7 @@ impl Attempt<'_> {
         let sent = Cell::new(true);
         let long = self.long(&mut connection, client, body, Vec::new(), begun, &sent, None);
         let driven = Box::pin(long).await;
-        self.settle(client, (connection, guard), driven, (begun, Instant::now()), true).await
+        self.settle((connection, guard), driven, (begun, Instant::now()), true)
     }
 
     /// Writes the request's head as this backend is to read it.
@@ -166,9 +163,8 @@ impl Attempt<'_> {
     }
 
     /// Decides about the connection, and what the attempt has come to. `begun` is when the request was sent, or a moment before.
-    async fn settle(
+    fn settle(
         &self,
-        client: &mut ClientEnd,
         (mut connection, guard): (Connection, UnderWay<'_>),
         driven: Driven,
         (begun, now): (Instant, Instant),
@@ -176,8 +172,7 @@ impl Attempt<'_> {
     ) -> Outcome {
         if matches!(driven, Driven::Received(Ok(Answered { has_switched: true, .. }))) {
             // Not in flight any more: such a connection can stay for days.
-            guard.end(AttemptEnd::Answered, Outcome::Upgraded);
-            return Box::pin(self.tunnel(connection, client)).await;
+            return guard.end(AttemptEnd::Answered, Outcome::Upgraded(Box::new(Open::new(self, connection))));
         }
         if matches!(driven, Driven::Slow(slow) if slow.is_of_backend()) {
             connection.stream.suspect(begun);
@@ -288,21 +283,6 @@ impl Attempt<'_> {
             }
             None => Err(AttemptEnd::ConnectTimeout),
         }
-    }
-
-    /// Lets the other protocol run to its end.
-    async fn tunnel(&self, mut connection: Connection, client: &mut ClientEnd) -> Outcome {
-        let backend = &self.member.backend;
-        let forward = &self.plan.forward;
-        drop(self.entered.take());
-        let _open = Upgraded::begin(backend.cells(self.gateway.worker));
-        client.stream.become_raw();
-        let ends = Leaving::new(self);
-        let (buffers, idle) = (&self.gateway.buffers, forward.upgraded_idle_timeout);
-        tunnel::pass(client, &mut connection, buffers, idle, &ends, &self.progress.tunnel).await;
-        buffers.take_back(&mut connection.input);
-        self.gateway.upstreams.close(backend, connection, Closed::Upgraded);
-        Outcome::Upgraded
     }
 
     /// What the client's side of an answer depends on.
@@ -443,21 +423,5 @@ impl Attempt<'_> {
             Driven::Slow(_) => cut_off(AttemptEnd::Timeout),
         };
         guard.end(end, outcome)
-    }
-}
-
-/// Counts a connection that has changed its protocol while it lasts.
-struct Upgraded<'a>(&'a BackendCells);
-
-impl<'a> Upgraded<'a> {
-    fn begin(cells: &'a BackendCells) -> Upgraded<'a> {
-        cells.upgrades.bump();
-        Upgraded(cells)
-    }
-}
-
-impl Drop for Upgraded<'_> {
-    fn drop(&mut self) {
-        self.0.upgrades_ended.bump();
     }
 }

@@ -3,7 +3,6 @@
 //! Owns the order of steps: route, key, owners, attempts, refusal. Start at [`exchange`].
 
 use std::{
-    cell::Cell,
     net::IpAddr,
     rc::Rc,
     task::Poll,
@@ -11,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Entered, Gateway, Picture, PoolPlan,
+    Gateway, Held, Picture, PoolPlan,
     attempt::{Attempt, Outcome, Ran},
     choose::{Candidates, Next},
     claims::{RequestId, grpc_timeout, is_sane_id},
@@ -20,13 +19,14 @@ use super::{
     key::{Facts, Fields, OnMissingKey},
     onward::{Onward, Repeats, poll_gone},
     policy::HostHeader,
-    record::{Ended, Noted, Record, Routed},
+    record::{By, Ended, Noted, Record, Routed},
     refuse::{redirect, refuse},
     repeat::{self, may_repeat},
     request_body::{BodyFault, RequestBody},
     rewrite::Rewrite,
     send::ClientFault,
     terms::Progress,
+    tunnel::Open,
 };
 use crate::{
     fleet::{PoolView, Room, Slot},
@@ -133,66 +133,86 @@ pub async fn exchange(
         repeated: Vec::new(),
         tells: false,
     };
+    match carry(picture, client, &mut record, trusted).await {
+        Ok(after) => after,
+        // It can last for days, in which pictures come and go: it must keep none.
+        Err(open) => {
+            record.leave_picture();
+            open.run(client, &mut record).await;
+            After::Close
+        }
+    }
+}
+
+/// Carries a request by this picture, which is let go of with the end of the answer; or up to a change of protocol.
+async fn carry(
+    picture: Rc<Held>,
+    client: &mut ClientEnd,
+    record: &mut Record<'_>,
+    trusted: bool,
+) -> Result<After, Box<Open>> {
+    let (gateway, head) = (record.gateway, record.head);
     if let Some(port) = client.redirect
         && !client.stream.is_secure()
         && !(trusted && head.values(Known::XForwardedProto).any(|proto| proto.eq_ignore_ascii_case(b"https")))
     {
         let mut body = RequestBody::new(head.framing, 0, None);
-        return redirect(client, &mut record, &mut body, port).await;
+        return Ok(redirect(client, record, &mut body, port).await);
     }
     if head.max_forwards == Some(0) {
         let mut body = RequestBody::new(head.framing, 0, None);
-        return refuse(client, &mut record, &mut body, Refusal::MaxForwards).await;
+        return Ok(refuse(client, record, &mut body, Refusal::MaxForwards).await);
     }
-    let entered = match gateway.enter(&picture.plan) {
-        Ok(entered) => Cell::new(entered),
+    let _entered = match gateway.enter(&picture.plan) {
+        Ok(entered) => entered,
         Err(refusal) => {
             let mut body = RequestBody::new(head.framing, 0, None);
-            return refuse(client, &mut record, &mut body, refusal).await;
+            return Ok(refuse(client, record, &mut body, refusal).await);
         }
     };
     let Some(destination) = picture.plan.router.find(head.authority(), head.path()) else {
         let mut body = RequestBody::new(head.framing, 0, None);
-        return refuse(client, &mut record, &mut body, Refusal::NoRoute).await;
+        return Ok(refuse(client, record, &mut body, Refusal::NoRoute).await);
     };
     let (pool, rewrite) = (destination.pool, destination.rewrite.as_ref());
     if rewrite.is_some_and(|rewrite| !rewrite.takes(head.path())) {
         let mut body = RequestBody::new(head.framing, 0, None);
-        return refuse(client, &mut record, &mut body, Refusal::DotSegments).await;
+        return Ok(refuse(client, record, &mut body, Refusal::DotSegments).await);
     }
-    let (view, plan) = (&*picture.view, &picture.plan.pools[pool]);
+    let plan = &picture.plan.pools[pool];
     let forward = &plan.forward;
     record.tells = forward.explain.tells(trusted, head);
     let mut body = RequestBody::new(head.framing, forward.repeat_body_bytes, forward.max_body_bytes);
     let is_refused = |asked| head.version == Version::Http2 && !plan.allows_upgrade(asked);
     // In HTTP/1.1 this is a wish, and the request stands without it. In HTTP/2 it is the request (RFC 8441).
     if head.upgrade().is_some_and(is_refused) {
-        return refuse(client, &mut record, &mut body, Refusal::Protocol).await;
+        return Ok(refuse(client, record, &mut body, Refusal::Protocol).await);
     }
-    let routed = Routed { view, pool, key: None, owner: None, member: None, off_owner: None };
+    let by = By::Picture(picture.clone(), pool);
+    let routed = Routed { by, key: None, owner: None, member: None, off_owner: None };
     let (place, routed) = match find_place(gateway, plan, head, record.client, routed) {
         (Some(place), routed) => (place, routed),
         (None, routed) => {
             record.routed = Some(routed);
-            return refuse(client, &mut record, &mut body, Refusal::NoKey).await;
+            return Ok(refuse(client, record, &mut body, Refusal::NoKey).await);
         }
     };
     record.routed = Some(routed);
     if body.announces_too_much() {
-        return refuse(client, &mut record, &mut body, Refusal::BodyTooLarge).await;
+        return Ok(refuse(client, record, &mut body, Refusal::BodyTooLarge).await);
     }
-    let way = Way { picture: &picture, plan, place, rewrite, entered: &entered };
-    attempts(client, &mut record, &mut body, way).await
+    let way = Way { picture: &picture, pool, plan, place, rewrite };
+    attempts(client, record, &mut body, way).await
 }
 
 /// The place on the ring, from the key or from what the pool does without one.
-fn find_place<'a>(
-    gateway: &'a Gateway,
-    plan: &'a PoolPlan,
+fn find_place(
+    gateway: &Gateway,
+    plan: &PoolPlan,
     head: &RequestHead,
     client: IpAddr,
-    mut routed: Routed<'a>,
-) -> (Option<Place>, Routed<'a>) {
+    mut routed: Routed,
+) -> (Option<Place>, Routed) {
     let facts = Facts {
         method: head.method_name(),
         authority: head.authority(),
@@ -202,7 +222,7 @@ fn find_place<'a>(
         fields: Fields::Head(head),
     };
     let mut key = gateway.take_key_buffer();
-    if let Some(source) = plan.forward.key.find(&facts, &mut key) {
+    if let Some(source) = plan.forward.key.find_at(&facts, &mut key) {
         let place = Place::of(&key);
         routed.key = Some((source, key, place));
         return (Some(place), routed);
@@ -226,11 +246,10 @@ fn find_place<'a>(
 #[derive(Clone, Copy)]
 struct Way<'a> {
     picture: &'a Picture,
+    pool: usize,
     plan: &'a PoolPlan,
     place: Place,
     rewrite: Option<&'a Rewrite>,
-    /// The request's count against the bound on all requests.
-    entered: &'a Cell<Option<Entered>>,
 }
 
 /// Attempts at distinct owners until one answers, or no further one is allowed.
@@ -239,10 +258,9 @@ async fn attempts(
     record: &mut Record<'_>,
     body: &mut RequestBody,
     way: Way<'_>,
-) -> After {
-    let Way { picture, plan, place, rewrite, entered } = way;
+) -> Result<After, Box<Open>> {
+    let Way { picture, pool: index, plan, place, rewrite } = way;
     let (gateway, head) = (record.gateway, record.head);
-    let index = record.routed.as_ref().map_or(0, |routed| routed.pool);
     let upgrade = head.upgrade().filter(|asked| plan.allows_upgrade(asked));
     let pool = &picture.view.pools[index];
     let rules = plan.rules(head.method);
@@ -285,14 +303,14 @@ async fn attempts(
             Ok((member, slot)) => (member, Some(slot)),
             Err(None) => {
                 record.ended = Ended::Cancelled;
-                return After::Close;
+                return Ok(After::Close);
             }
             Err(Some(nobody)) => {
                 let once_more =
                     if plan.forward.repeats.backoff.is_some() { candidates.once_more() } else { None };
                 let Some((member, tried)) = once_more else {
                     let refusal = failed.map_or(nobody, |end| refusal_for(Some(end)));
-                    return refuse(client, record, body, refusal).await;
+                    return Ok(refuse(client, record, body, refusal).await);
                 };
                 times = tried;
                 (member, None)
@@ -300,15 +318,15 @@ async fn attempts(
         };
         if let Some(end) = failed {
             if repeat::is_paid(end, times > 0) && !is_paid && !repeats.pay(end) {
-                return refuse(client, record, body, refusal_for(failed)).await;
+                return Ok(refuse(client, record, body, refusal_for(failed)).await);
             }
             // On the heap, as it is rare.
             if times > 0 && !Box::pin(repeats.pause(client, times, total)).await {
                 record.ended = Ended::Cancelled;
-                return After::Close;
+                return Ok(After::Close);
             }
             if total.is_some_and(|total| total <= Instant::now()) {
-                return refuse(client, record, body, Refusal::BackendTimeout).await;
+                return Ok(refuse(client, record, body, Refusal::BackendTimeout).await);
             }
             pool.pool.cells(gateway.worker).repeats.at(end as usize).bump();
             record.repeated.push(end);
@@ -329,7 +347,6 @@ async fn attempts(
             progress: &progress,
             place: record.routed.as_ref().and_then(|routed| routed.key.as_ref()).map(|_| place),
             onward: &onward,
-            entered,
             total,
             fresh,
             changes: told.as_ref().or(rewrite.map(|rewrite| &rewrite.response)),
@@ -361,32 +378,36 @@ async fn attempts(
         }
         match outcome {
             // The client would read whatever comes now as more of the interim answer.
-            _ if progress.within_interim.get() => return After::Close,
-            Outcome::Upgraded => {
+            _ if progress.within_interim.get() => return Ok(After::Close),
+            Outcome::Upgraded(open) => {
                 record.ended = Ended::Upgraded;
-                return After::Close;
+                return Err(open);
             }
-            Outcome::Answered { keeps_client } => return after_answer(keeps_client, body, client),
+            Outcome::Answered { keeps_client } => {
+                return Ok(after_answer(keeps_client, body, client));
+            }
             Outcome::Failed(end) if may_repeat(end, head.method, body.can_be_sent_again()) => {
                 failed = Some(end)
             }
-            Outcome::Failed(end) => return refuse(client, record, body, refusal_for(Some(end))).await,
+            Outcome::Failed(end) => return Ok(refuse(client, record, body, refusal_for(Some(end))).await),
             Outcome::Truncated => {
                 record.ended = Ended::Truncated(progress.status.get().unwrap_or_default());
-                return After::Close;
+                return Ok(After::Close);
             }
-            Outcome::ClientSlow => return refuse(client, record, body, Refusal::RequestTimeout).await,
+            Outcome::ClientSlow => return Ok(refuse(client, record, body, Refusal::RequestTimeout).await),
             Outcome::Client(ClientFault::Gone) => {
                 record.ended = Ended::Cancelled;
-                return After::Close;
+                return Ok(After::Close);
             }
-            Outcome::Client(ClientFault::Body(_)) if progress.status.get().is_some() => return After::Close,
+            Outcome::Client(ClientFault::Body(_)) if progress.status.get().is_some() => {
+                return Ok(After::Close);
+            }
             Outcome::Client(ClientFault::Body(fault)) => {
                 let refusal = match fault {
                     BodyFault::TooLarge => Refusal::BodyTooLarge,
                     BodyFault::Malformed(_) => Refusal::Malformed,
                 };
-                return refuse(client, record, body, refusal).await;
+                return Ok(refuse(client, record, body, refusal).await);
             }
         }
     }

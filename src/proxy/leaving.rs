@@ -8,21 +8,21 @@ use std::{
 };
 
 use super::{
-    Gateway,
-    attempt::Attempt,
+    Gateway, PoolPlan,
     policy::{OnDrain, OnMove},
     tunnel::Ends,
 };
 use crate::{limits::MOVE_LOOK, ring::Place};
 
 /// What one connection looks at.
-pub(super) struct Leaving<'a> {
-    gateway: &'a Gateway,
+#[derive(Debug)]
+pub(super) struct Leaving {
     closes_on_drain: bool,
     /// `None`: it stays wherever its key goes.
     moves: Option<Moves>,
 }
 
+#[derive(Debug)]
 struct Moves {
     place: Place,
     pool: usize,
@@ -36,39 +36,43 @@ struct Moves {
     due: Cell<Option<Instant>>,
 }
 
-impl<'a> Leaving<'a> {
-    pub(super) fn new(attempt: &Attempt<'a>) -> Leaving<'a> {
-        let forward = &attempt.plan.forward;
-        let moves = attempt.place.filter(|_| forward.on_move == OnMove::Close).map(|place| Moves {
+impl Leaving {
+    /// Of a connection to the backend of this number that a request made with its key at this place. `None`: any place would have done.
+    pub(super) fn new(
+        gateway: &Gateway,
+        plan: &PoolPlan,
+        (pool, backend): (usize, usize),
+        place: Option<Place>,
+    ) -> Leaving {
+        let forward = &plan.forward;
+        let moves = place.filter(|_| forward.on_move == OnMove::Close).map(|place| Moves {
             place,
-            pool: attempt.pool.id,
-            backend: attempt.member.backend.id,
+            pool,
+            backend,
             spread: forward.move_spread,
-            home: home(attempt.gateway, attempt.pool.id, place, Instant::now()),
+            home: home(gateway, pool, place, Instant::now()),
             seen: Cell::new(0),
             due: Cell::new(None),
         });
-        Leaving {
-            gateway: attempt.gateway,
-            closes_on_drain: forward.upgraded_on_drain == OnDrain::Close,
-            moves,
-        }
+        Leaving { closes_on_drain: forward.upgraded_on_drain == OnDrain::Close, moves }
     }
 }
 
-impl Ends for Leaving<'_> {
+/// What it looks at, by the picture that the worker has now.
+impl Ends for (&Gateway, &Leaving) {
     fn is_due(&self, now: Instant) -> bool {
-        if self.closes_on_drain && self.gateway.draining.get() {
+        let (gateway, leaving) = self;
+        if leaving.closes_on_drain && gateway.draining.get() {
             return true;
         }
-        self.moves.as_ref().is_some_and(|moves| {
-            moves.look(self.gateway, now);
+        leaving.moves.as_ref().is_some_and(|moves| {
+            moves.look(gateway, now);
             moves.due.get().is_some_and(|due| due <= now)
         })
     }
 
     fn next_look(&self, now: Instant) -> Option<Instant> {
-        let moves = self.moves.as_ref()?;
+        let moves = self.1.moves.as_ref()?;
         Some(moves.due.get().unwrap_or(now + MOVE_LOOK).min(now + MOVE_LOOK))
     }
 }

@@ -3,18 +3,18 @@
 //! Owns the counting of requests and the making of access lines. The count happens when the record is dropped, so a
 //! request whose task is thrown away is counted too.
 
-use std::{net::IpAddr, time::Instant};
+use std::{fmt::Display, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
 use super::{
-    Gateway,
+    Gateway, Held,
     choose::Candidates,
-    key::{BY_ADDRESS, Source},
+    key::BY_ADDRESS,
     rewrite::{FieldChanges, Rewrite},
     terms::Progress,
     trail::{self, Trail},
 };
 use crate::{
-    fleet::View,
+    fleet::{Backend, Pool, PoolView},
     http1::{RequestHead, Version},
     ring::{MemberIndex, Place},
     tally::{AttemptEnd, Class, OffOwner, Refusal},
@@ -28,7 +28,7 @@ pub(super) struct Record<'a> {
     pub(super) begun: Instant,
     pub(super) client: IpAddr,
     pub(super) request_id: &'a [u8],
-    pub(super) routed: Option<Routed<'a>>,
+    pub(super) routed: Option<Routed>,
     pub(super) ended: Ended,
     pub(super) first_byte: Option<Instant>,
     pub(super) received: u64,
@@ -41,13 +41,89 @@ pub(super) struct Record<'a> {
 }
 
 /// What is known once the pool is.
-pub(super) struct Routed<'a> {
-    pub(super) view: &'a View,
-    pub(super) pool: usize,
-    pub(super) key: Option<(&'a Source, Vec<u8>, Place)>,
+pub(super) struct Routed {
+    /// Where names and cells are found.
+    pub(super) by: By,
+    /// Which of the pool's sources it came from, itself, and its place.
+    pub(super) key: Option<(usize, Vec<u8>, Place)>,
     pub(super) owner: Option<MemberIndex>,
     pub(super) member: Option<MemberIndex>,
     pub(super) off_owner: Option<OffOwner>,
+}
+
+/// Where the names and cells of a request's pool and backends are found.
+pub(super) enum By {
+    /// In the picture that it came by, at the pool of this index.
+    Picture(Rc<Held>, usize),
+    /// Here, as they were there.
+    Apart(Box<Apart>),
+}
+
+/// What a record needs of a picture.
+pub(super) struct Apart {
+    pool: Arc<Pool>,
+    backend: Option<Arc<Backend>>,
+    owner: Option<Arc<str>>,
+    source: Option<String>,
+}
+
+impl Routed {
+    /// The pool, while the picture is there.
+    fn view(&self) -> Option<&PoolView> {
+        match &self.by {
+            By::Picture(picture, pool) => Some(&picture.view.pools[*pool]),
+            By::Apart(_) => None,
+        }
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        match &self.by {
+            By::Picture(picture, pool) => &picture.view.pools[*pool].pool,
+            By::Apart(apart) => &apart.pool,
+        }
+    }
+
+    /// The backend that was tried last.
+    fn backend(&self) -> Option<&Arc<Backend>> {
+        match &self.by {
+            By::Picture(picture, pool) => Some(&picture.view.pools[*pool].member(self.member?).backend),
+            By::Apart(apart) => apart.backend.as_ref(),
+        }
+    }
+
+    /// The name of the owner that is told.
+    fn owner(&self) -> Option<&Arc<str>> {
+        match &self.by {
+            By::Picture(picture, pool) => Some(&picture.view.pools[*pool].member(self.owner?).backend.name),
+            By::Apart(apart) => apart.owner.as_ref(),
+        }
+    }
+
+    /// The source of the key.
+    fn source(&self) -> Option<&dyn Display> {
+        let (at, ..) = self.key.as_ref()?;
+        match &self.by {
+            By::Picture(picture, pool) => Some(&picture.plan.pools[*pool].forward.key.sources[*at]),
+            By::Apart(apart) => apart.source.as_ref().map(|source| source as &dyn Display),
+        }
+    }
+
+    /// The key, as the access line tells it.
+    fn key(&self) -> Option<KeyFound<'_>> {
+        let (_, key, place) = self.key.as_ref()?;
+        Some(KeyFound { source: self.source()?, key, place: *place })
+    }
+
+    /// Lets go of the picture.
+    fn leave_picture(&mut self) {
+        let apart = Apart {
+            pool: self.pool().clone(),
+            backend: self.backend().cloned(),
+            owner: self.owner().cloned(),
+            source: self.source().map(ToString::to_string),
+        };
+        self.by = By::Apart(Box::new(apart));
+    }
 }
 
 /// How the request ended for its client.
@@ -74,8 +150,8 @@ pub(super) struct Noted<'r, 'a> {
 impl Drop for Noted<'_, '_> {
     fn drop(&mut self) {
         let Noted { record, progress } = self;
-        record.received = progress.tunnel.received.get();
-        record.sent = progress.passed.get() + progress.tunnel.sent.get();
+        record.received = 0;
+        record.sent = progress.passed.get();
         record.first_byte = progress.first_byte.get();
         if progress.status.get() == Some(101) {
             record.ended = Ended::Upgraded;
@@ -95,6 +171,13 @@ impl Record<'_> {
         }
     }
 
+    /// What it has to tell of the picture is kept; the picture itself is let go of, and what else is told to clients with it.
+    pub(super) fn leave_picture(&mut self) {
+        if let Some(routed) = &mut self.routed {
+            routed.leave_picture();
+        }
+    }
+
     /// What changes in the fields of an answer, where its client is told where its request went.
     pub(super) fn changes(&self, rewrite: Option<&Rewrite>) -> Option<FieldChanges> {
         self.tells.then(|| {
@@ -111,8 +194,9 @@ impl Record<'_> {
             Ended::Refused(refusal) => Some(refusal.word()),
             _ => None,
         };
-        if let Some(routed) = &self.routed {
-            let pool = &routed.view.pools[routed.pool];
+        if let Some(routed) = &self.routed
+            && let Some(pool) = routed.view()
+        {
             let name = |member: MemberIndex| &*pool.member(member).backend.name;
             let place = routed.key.as_ref().map(|(.., place)| *place);
             let owner = || pool.ring_for(place?, self.begun).owner(place?);
@@ -123,8 +207,8 @@ impl Record<'_> {
             trail.reason = refusal.or(at_backend);
             let is_by_address =
                 routed.off_owner != Some(OffOwner::NoKey) && refusal != Some(Refusal::NoKey.word());
-            trail.key_source = match &routed.key {
-                Some((source, ..)) => Some(source.to_string()),
+            trail.key_source = match routed.source() {
+                Some(source) => Some(source.to_string()),
                 None => is_by_address.then(|| BY_ADDRESS.to_owned()),
             };
         }
@@ -146,15 +230,14 @@ impl Record<'_> {
             }
             return;
         };
-        let pool = &routed.view.pools[routed.pool];
-        let cells = pool.pool.cells(worker);
+        let cells = routed.pool().cells(worker);
         if let Ended::Refused(refusal) = self.ended {
             cells.refusals.at(refusal as usize).bump();
         }
         // A refusal is counted where no backend answered, whichever was tried.
-        let (requests, first_byte) = match routed.member {
-            Some(member) if !matches!(self.ended, Ended::Refused(_)) => {
-                let cells = pool.member(member).backend.cells(worker);
+        let (requests, first_byte) = match routed.backend() {
+            Some(backend) if !matches!(self.ended, Ended::Refused(_)) => {
+                let cells = backend.cells(worker);
                 (&cells.requests, &cells.first_byte)
             }
             _ => (&cells.unanswered, &cells.first_byte),
@@ -183,8 +266,6 @@ impl Record<'_> {
             return;
         }
         let routed = self.routed.as_ref();
-        let pool = routed.map(|routed| &routed.view.pools[routed.pool]);
-        let name = |member: Option<MemberIndex>| Some(&*pool?.member(member?).backend.name);
         let line = AccessLine {
             client: self.client,
             method: self.head.method_name(),
@@ -202,15 +283,11 @@ impl Record<'_> {
                 _ => None,
             },
             truncated: matches!(self.ended, Ended::Truncated(_)),
-            pool: pool.map(|pool| &*pool.pool.name),
-            backend: name(routed.and_then(|routed| routed.member)),
-            owner: name(routed.and_then(|routed| routed.owner)),
+            pool: routed.map(|routed| &*routed.pool().name),
+            backend: routed.and_then(Routed::backend).map(|backend| &*backend.name),
+            owner: routed.and_then(Routed::owner).map(|name| &**name),
             off_owner: routed.and_then(|routed| routed.off_owner).map(OffOwner::word),
-            key: routed.and_then(|routed| routed.key.as_ref()).map(|(source, key, place)| KeyFound {
-                source: *source,
-                key,
-                place: *place,
-            }),
+            key: routed.and_then(Routed::key),
             attempts: self.attempts,
             repeated: &self.repeated,
             whole: self.begun.elapsed(),

@@ -10,7 +10,6 @@ use super::{
     onward::Onward,
     policy::{Failures, Verdict},
     rewrite::FieldChanges,
-    tunnel::Passed,
     warmth,
 };
 use crate::{
@@ -33,8 +32,6 @@ pub(super) struct Progress {
     pub(super) first_byte: Cell<Option<Instant>>,
     /// Body bytes handed on to the client.
     pub(super) passed: Cell<u64>,
-    /// What passed after a change of protocol.
-    pub(super) tunnel: Passed,
     /// Whether the answer's latency is counted, where the backend's bound follows it.
     pub(super) latency: Cell<Latency>,
 }

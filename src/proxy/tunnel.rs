@@ -1,32 +1,36 @@
 //! What follows a change of protocol (RFC 9110 section 7.8), a WebSocket for example: bytes in both directions that nobody here reads.
 //!
 //! Owns passing them on and the reasons to stop: both sides have ended, one broke, neither said anything for too long, or the proxy
-//! drains and the pool does not want to wait. A tunnel in which nothing moves holds no buffer.
+//! drains and the pool does not want to wait. A tunnel in which nothing moves holds no buffer, and none holds the picture that its request
+//! came by.
 
 use std::{
     cell::Cell,
     io,
     pin::pin,
+    sync::Arc,
     task::{Poll, ready},
     time::{Duration, Instant},
 };
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::exchange::ClientEnd;
+use super::{attempt::Attempt, exchange::ClientEnd, leaving::Leaving, record::Record};
 use crate::{
+    fleet::Backend,
     io::{Buffer, BufferPool, ReadHalf, WriteHalf},
     limits::BUFFER_BYTES,
+    tally::{BackendCells, Closed},
     upstream::Connection,
 };
 
 /// Bytes that have passed, by direction.
 #[derive(Debug, Default)]
-pub(super) struct Passed {
+struct Passed {
     /// From the client to the backend.
-    pub(super) received: Cell<u64>,
+    received: Cell<u64>,
     /// From the backend to the client.
-    pub(super) sent: Cell<u64>,
+    sent: Cell<u64>,
 }
 
 /// The reasons of the proxy's own to end a tunnel.
@@ -39,8 +43,70 @@ pub(super) trait Ends {
     fn next_look(&self, now: Instant) -> Option<Instant>;
 }
 
+/// A connection to a backend that has changed its protocol, with all that it needs from then on.
+#[derive(Debug)]
+pub(super) struct Open {
+    connection: Connection,
+    backend: Arc<Backend>,
+    idle: Duration,
+    leaving: Leaving,
+}
+
+impl Open {
+    /// The connection of this attempt.
+    pub(super) fn new(attempt: &Attempt<'_>, connection: Connection) -> Open {
+        let Attempt { gateway, plan, member, .. } = attempt;
+        let backend = member.backend.clone();
+        let leaving = Leaving::new(gateway, plan, (attempt.pool.id, backend.id), attempt.place);
+        Open { connection, backend, idle: plan.forward.upgraded_idle_timeout, leaving }
+    }
+
+    /// Lets the other protocol run to its end.
+    pub(super) async fn run(self: Box<Self>, client: &mut ClientEnd, record: &mut Record<'_>) {
+        let Open { mut connection, backend, idle, leaving } = *self;
+        let gateway = record.gateway;
+        let _open = Upgraded::begin(backend.cells(gateway.worker));
+        client.stream.become_raw();
+        let noted = Noted { record, passed: Passed::default() };
+        let (buffers, ends) = (&gateway.buffers, (gateway, &leaving));
+        // On the heap while it lasts: what does not come to this does not carry room for it.
+        Box::pin(pass(client, &mut connection, buffers, idle, &ends, &noted.passed)).await;
+        buffers.take_back(&mut connection.input);
+        gateway.upstreams.close(&backend, connection, Closed::Upgraded);
+    }
+}
+
+/// Notes down what has passed, also if the task is thrown away in the middle, as happens to what outlives a drain.
+struct Noted<'r, 'a> {
+    record: &'r mut Record<'a>,
+    passed: Passed,
+}
+
+impl Drop for Noted<'_, '_> {
+    fn drop(&mut self) {
+        self.record.received += self.passed.received.get();
+        self.record.sent += self.passed.sent.get();
+    }
+}
+
+/// Counts a connection that has changed its protocol while it lasts.
+struct Upgraded<'a>(&'a BackendCells);
+
+impl<'a> Upgraded<'a> {
+    fn begin(cells: &'a BackendCells) -> Upgraded<'a> {
+        cells.upgrades.bump();
+        Upgraded(cells)
+    }
+}
+
+impl Drop for Upgraded<'_> {
+    fn drop(&mut self) {
+        self.0.upgrades_ended.bump();
+    }
+}
+
 /// Passes bytes until it is over.
-pub(super) async fn pass(
+async fn pass(
     client: &mut ClientEnd,
     connection: &mut Connection,
     buffers: &BufferPool,

@@ -1,5 +1,7 @@
 //! Changes of protocol (RFC 9110 section 7.8): only those that are allowed, only after the backend has agreed, and no byte lost.
 
+use std::sync::Arc;
+
 use ringway::ring::Place;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -289,4 +291,36 @@ async fn a_connection_that_has_changed_its_protocol_does_not_count_as_a_request(
     }
     proxy.counts("ringway_upgraded_connections", &[], 4.0).await;
     assert_eq!(proxy.metric("ringway_refusals_total", &["reason=\"overload\""]).await, 0.0);
+}
+
+#[tokio::test]
+async fn open_tunnels_keep_no_picture_that_has_been_replaced() {
+    let (one, two) = (echo_named("one").await, echo_named("two").await);
+    let directory = super::support::process::Directory::new();
+    let text = |replicas: usize| {
+        let pool = format!("replicas = {replicas}\n");
+        super::support::proxy::configuration(&[&one, &two], &pool, "")
+    };
+    let file = directory.file("ringway.toml", &text(16));
+    let proxy = Proxy::from_file(&file).await;
+    let (mut clients, mut pictures) = (Vec::new(), Vec::new());
+    for replicas in 17..22 {
+        clients.push(open(&proxy).await);
+        pictures.push((Arc::downgrade(&proxy.view()), Arc::downgrade(&proxy.view().pools[0].ring)));
+        std::fs::write(&file, text(replicas)).unwrap();
+        proxy.reloader().reload().await.unwrap();
+    }
+    proxy.counts("ringway_upgraded_connections", &[], 5.0).await;
+    for (view, ring) in pictures {
+        eventually("the view is gone", || view.strong_count() == 0).await;
+        eventually("the ring is gone", || ring.strong_count() == 0).await;
+    }
+    for client in &mut clients {
+        client.send("x").await;
+        assert_eq!(soon("the echo", client.exactly(2)).await.unwrap(), b"xx");
+    }
+    drop(clients);
+    // They are counted where they were, though nobody could look that up any more.
+    proxy.counts("ringway_upgraded_connections", &[], 0.0).await;
+    proxy.counts("ringway_requests_total", &["class=\"1xx\""], 5.0).await;
 }

@@ -65,7 +65,12 @@ impl KeyPolicy {
     /// Writes the key of this request to `key`, in place of what it held, and tells which source it came from. `None`: the
     /// request has none.
     pub fn find(&self, facts: &Facts<'_>, key: &mut Vec<u8>) -> Option<&Source> {
-        self.sources.iter().find(|source| source.find(facts, key))
+        self.find_at(facts, key).map(|at| &self.sources[at])
+    }
+
+    /// The same; where that source stands among the sources.
+    pub(in crate::proxy) fn find_at(&self, facts: &Facts<'_>, key: &mut Vec<u8>) -> Option<usize> {
+        self.sources.iter().position(|source| source.find(facts, key))
     }
 }
 
