@@ -56,18 +56,24 @@ impl Sending<'_> {
         if !self.sent.get() {
             match self.pass_on().await {
                 Err(Fault::Client(fault)) => return fault,
-                // The backend may have answered before it closed: that answer is on its way to the other half.
-                Err(Fault::Backend) => std::future::pending().await,
-                Ok(()) => {}
+                // The backend may have answered before it closed: that answer is on its way to the other half. One that reads no more and
+                // says nothing has no longer for it than one that has read everything.
+                Err(Fault::Backend) => self.answer_is_due(Instant::now()),
+                Ok(()) => {
+                    self.sent.set(true);
+                    self.onward.sent(self.body.can_be_sent_again());
+                    let now = Instant::now();
+                    self.answer_is_due(now);
+                    self.waits.set(Slow::PerTry, self.onward.per_try().map(|limit| now + limit));
+                }
             }
             self.buffers.recycle(std::mem::take(&mut self.out));
-            self.sent.set(true);
-            self.onward.sent(self.body.can_be_sent_again());
-            let now = Instant::now();
-            self.waits.set(Slow::BackendBegins, Some(now + self.head_limit));
-            self.waits.set(Slow::PerTry, self.onward.per_try().map(|limit| now + limit));
         }
         self.watch().await
+    }
+
+    fn answer_is_due(&self, now: Instant) {
+        self.waits.set(Slow::BackendBegins, Some(now + self.head_limit));
     }
 
     async fn pass_on(&mut self) -> Result<(), Fault> {

@@ -1,7 +1,9 @@
 //! Unix sockets, in front and behind: the same proxy, without addresses.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::support::{
-    Client, Origin, Proxy, Relay, eventually, get, process::Directory, proxy::configuration,
+    Client, Origin, Proxy, Relay, eventually, get, process::Directory, proxy::configuration, soon,
 };
 
 fn with_unix_listener(text: &str, path: &std::path::Path) -> String {
@@ -101,4 +103,40 @@ async fn a_backends_own_host_is_localhost() {
     let proxy = Proxy::start(&text).await;
     assert_eq!(get(proxy.address, "/a", "").await.backend(), "one");
     assert_eq!(origin.only().header("host"), Some("localhost"));
+}
+
+#[tokio::test]
+async fn a_backend_that_reads_no_more_and_says_nothing_has_an_end() {
+    let folder = Directory::new();
+    let path = folder.path().join("backend.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let backend = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 100]).await;
+            socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Read).unwrap();
+            held.push(stream);
+        }
+    });
+    let pool = |limit: &str| format!("timeouts = {{ response_head = \"{limit}\", idle_body = \"1s\" }}\n");
+    let start = async |limit| {
+        let text = configuration(&[], &pool(limit), "")
+            .replace("backends = []", &format!("backends = [\"unix:{}\"]", path.display()));
+        Proxy::start(&text).await
+    };
+    let upload =
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(600_000));
+    // It has its time to answer, and no more.
+    let proxy = start("300ms").await;
+    let mut client = Client::connect(proxy.address).await;
+    let _ = client.stream.write_all(upload.as_bytes()).await;
+    assert_eq!(soon("an answer of our own", client.answer()).await.status, 504);
+    // A client that goes away in the meantime is missed at once.
+    let proxy = start("1h").await;
+    let mut client = Client::connect(proxy.address).await;
+    let _ = client.stream.write_all(&upload.as_bytes()[..300_000]).await;
+    proxy.counts("ringway_requests_in_flight", &[], 1.0).await;
+    drop(client);
+    proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
+    backend.abort();
 }
