@@ -183,10 +183,14 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
 }
 
-/// Whether this is the socket of a process that is gone.
+/// Whether this is the socket of a process that is gone. Nothing is waited for: a process that is there may have no room for another
+/// connection, and does not answer then.
 fn is_left_over(path: &Path) -> bool {
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    unix::net::UnixStream::connect(path).is_err_and(refused)
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The file of a Unix socket. It goes when the last worker has stopped accepting, unless another process has put its own in its place.
@@ -386,6 +390,23 @@ pub(super) mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(first);
         assert!(!path.exists());
+        // One that is there and has no room for another connection is not waited for.
+        let full = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(&path).unwrap();
+        full.bind(&address).unwrap();
+        full.listen(0).unwrap();
+        let connect = || {
+            let client = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+            client.connect(&address).map(|()| client)
+        };
+        let waiting: Vec<Socket> = std::iter::from_fn(|| connect().ok()).collect();
+        let (told, heard) = std::sync::mpsc::sync_channel(1);
+        let other = policy.clone();
+        std::thread::spawn(move || told.send(Listener::bind(&other, 2).unwrap_err().kind()));
+        let patience = std::time::Duration::from_secs(10);
+        assert_eq!(heard.recv_timeout(patience), Ok(io::ErrorKind::AddrInUse));
+        drop((waiting, full));
+        fs::remove_file(&path).unwrap();
         // A process that was killed leaves its file behind.
         drop(unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
