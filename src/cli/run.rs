@@ -126,29 +126,30 @@ async fn until_ended(
     running: &mut Running,
     signals: &mut Signals,
     program: io::Result<Program>,
-    mut seen: Option<Identity>,
+    seen: Option<Identity>,
 ) -> Option<u32> {
     let reloader = running.reloader().clone();
     let mut heir = Heir { program, under_way: None };
+    let mut looks = Looks { read: seen, last: seen };
     let mut look = tokio::time::interval(CONFIG_LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let asked = tokio::select! {
+        let occasion = tokio::select! {
             asked = signals.next() => match asked {
                 // A process that was about to take over is not to; one that has already is on its own.
                 Asked::Stop => return heir.under_way.take().and_then(|(succession, _)| succession.abandon()),
-                Asked::Reload => true,
+                Asked::Reload => Occasion::Asked,
                 Asked::Upgrade => {
                     heir.begin(running, None);
-                    false
+                    Occasion::Neither
                 }
             },
             upgrade = running.next_upgrade() => {
                 heir.begin(running, Some(upgrade));
-                false
+                Occasion::Neither
             }
             ended = heir.ended() => match heir.is_there(ended, running) {
-                None => false,
+                None => Occasion::Neither,
                 there => return there,
             },
             _ = look.tick() => {
@@ -156,19 +157,51 @@ async fn until_ended(
                     tracing::error!("the control thread is gone: nobody finds out any more who is down");
                     return None;
                 }
-                false
+                Occasion::Look
             }
         };
-        let is_watched = reloader.is_watched();
-        if !asked && !is_watched {
-            continue;
-        }
-        let now = reloader.file().and_then(identity);
-        if asked || now != seen {
+        let is_due = match occasion {
+            Occasion::Asked => looks.read_at(reloader.file().and_then(identity)),
+            Occasion::Look if reloader.is_watched() => looks.look(reloader.file().and_then(identity)),
+            Occasion::Look | Occasion::Neither => false,
+        };
+        if is_due {
             // It has said what came of it.
             let _ = reloader.reload().await;
         }
-        seen = now;
+    }
+}
+
+/// What the configuration's file may be read for.
+enum Occasion {
+    /// Somebody wants it.
+    Asked,
+    /// It is time to look at the file.
+    Look,
+    /// Nothing of the kind.
+    Neither,
+}
+
+/// What is known about the file. A change is taken in when two looks in a row see the same: a file that is being written can be a valid
+/// configuration already, of fewer pools or backends than are meant.
+struct Looks {
+    /// The file as it was when it was read.
+    read: Option<Identity>,
+    /// The file as it was at the last look.
+    last: Option<Identity>,
+}
+
+impl Looks {
+    /// Looks once more. Whether it is to be read now, as this.
+    fn look(&mut self, now: Option<Identity>) -> bool {
+        let is_quiet = std::mem::replace(&mut self.last, now) == now;
+        is_quiet && now != self.read && self.read_at(now)
+    }
+
+    /// It is read now, as this, whatever was seen of it.
+    fn read_at(&mut self, now: Option<Identity>) -> bool {
+        (self.read, self.last) = (now, now);
+        true
     }
 }
 
@@ -330,5 +363,26 @@ fn raise_file_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) => tracing::debug!(limit, "file descriptors"),
         Err(error) => tracing::warn!(%error, "the limit of open files can't be raised"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_being_written_is_read_once_it_is_at_rest() {
+        let written =
+            |length: u64| Some(Identity { place: (1, 2), length, modified: SystemTime::UNIX_EPOCH });
+        let mut looks = Looks { read: written(10), last: written(10) };
+        let states = [10, 10, 0, 4, 12, 12, 12, 10, 12, 12, 11, 11];
+        let is_read = states.map(|length| looks.look(written(length)));
+        // What was there and is there again needs no reading.
+        assert_eq!(is_read.map(u8::from), [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
+        // Who asks has it read at once, and not again by the look after that.
+        assert!(looks.read_at(written(5)));
+        assert_eq!([5, 5, 6].map(|length| looks.look(written(length))), [false; 3]);
+        assert!(!looks.look(None), "it may be on its way to be replaced");
+        assert!(looks.look(None));
     }
 }
