@@ -274,14 +274,42 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Writes lines, and tells how many bytes of them were taken. A line of which only the beginning was taken stands alone: `is_cut` has the end of
+/// a line written first.
+fn write_whole(
+    target: &mut impl Write,
+    bytes: &[u8],
+    is_cut: &mut bool,
+    taken: &mut usize,
+) -> io::Result<()> {
+    if *is_cut {
+        target.write_all(b"\n")?;
+        *is_cut = false;
+    }
+    while *taken < bytes.len() {
+        match target.write(&bytes[*taken..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => {
+                *taken += n;
+                *is_cut = bytes[*taken - 1] != b'\n';
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    target.flush()
+}
+
 fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, counts: &Counts) {
     let (mut told, mut told_at) = (0, Instant::now());
-    let mut is_broken = false;
+    let (mut is_broken, mut is_cut) = (false, false);
     while let Ok(Batch { bytes, lines, target: next }) = batches.recv() {
         if let Some(next) = next {
             target = Box::new(next);
+            is_cut = false;
         }
-        let written = target.write_all(&bytes).and_then(|()| target.flush());
+        let mut taken = 0;
+        let written = write_whole(&mut target, &bytes, &mut is_cut, &mut taken);
         counts.waiting.fetch_sub(lines, Relaxed);
         match &written {
             // Said once: a full disk would otherwise fill the log about the log.
@@ -291,7 +319,8 @@ fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, cou
         }
         is_broken = written.is_err();
         if is_broken {
-            counts.dropped.fetch_add(lines as u64, Relaxed);
+            let whole = bytes[..taken].iter().filter(|byte| **byte == b'\n').count();
+            counts.dropped.fetch_add(lines.saturating_sub(whole) as u64, Relaxed);
         }
         let dropped = counts.dropped.load(Relaxed);
         if dropped > told && told_at.elapsed() > Duration::from_secs(10) {
@@ -301,5 +330,78 @@ fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, cou
         if counts.closing.load(Relaxed) && counts.waiting.load(Relaxed) == 0 {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A disk with room for so many bytes, and what it has taken.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Disk {
+        fn has_room_for(&self, bytes: usize) {
+            self.0.lock().unwrap().0 = bytes;
+        }
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (room, taken) = &mut *self.0.lock().unwrap();
+            let n = bytes.len().min(*room);
+            if n == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            *room -= n;
+            taken.extend_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn half_a_line_on_a_full_disk_spoils_no_other() {
+        let disk = Disk::default();
+        let (mut target, mut is_cut) = (disk.clone(), false);
+        let mut write = |bytes: &[u8]| {
+            let mut taken = 0;
+            write_whole(&mut target, bytes, &mut is_cut, &mut taken).map_err(|_| taken)
+        };
+        disk.has_room_for(7);
+        assert_eq!(write(b"one\ntwo\n"), Err(7));
+        assert_eq!(write(b"three\n"), Err(0));
+        // There is room for the end of the half line alone.
+        disk.has_room_for(1);
+        assert_eq!(write(b"four\n"), Err(0));
+        disk.has_room_for(100);
+        assert_eq!(write(b"five\n"), Ok(()));
+        assert_eq!(write(b"six\n"), Ok(()));
+        assert_eq!(disk.0.lock().unwrap().1, b"one\ntwo\nfive\nsix\n");
+    }
+
+    #[test]
+    fn lines_are_counted_as_lost_where_they_are_not_whole() {
+        let disk = Disk::default();
+        disk.has_room_for(6);
+        let (queue, batches) = sync_channel(4);
+        for (bytes, lines) in [(&b"one\ntwo\nthree\n"[..], 3), (b"four\n", 1)] {
+            queue.send(Batch { bytes: bytes.to_vec(), lines, target: None }).unwrap();
+        }
+        drop(queue);
+        let counts = Counts {
+            waiting: AtomicUsize::new(4),
+            waiting_max: 4,
+            closing: AtomicBool::new(false),
+            dropped: Arc::default(),
+        };
+        write_lines(Box::new(disk), &batches, &counts);
+        assert_eq!((counts.dropped.load(Relaxed), counts.waiting.load(Relaxed)), (3, 0));
     }
 }
