@@ -259,7 +259,7 @@ impl Attempt<'_> {
         let MemberView { backend, addresses, .. } = self.member;
         let limit = self.plan.forward.connect_timeout;
         let limit = self.total.map_or(limit, |total| limit.min(total.saturating_duration_since(begun)));
-        let open = || Connection::open(addresses, &self.plan.approach, &backend.address, self.ends);
+        let open = || Connection::open((addresses, limit), &self.plan.approach, &backend.address, self.ends);
         let mut opened = timer.within(limit, open()).await;
         if matches!(&opened, Some(Err(error)) if error.is_local()) {
             // Idle connections are worth less than this request.

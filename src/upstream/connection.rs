@@ -2,7 +2,10 @@
 //!
 //! Owns the socket and what was read from it beyond the last answer. Knows nothing about other connections.
 
-use std::{fmt, io, time::Instant};
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
 
 use tokio::io::AsyncWriteExt;
 
@@ -153,23 +156,65 @@ impl Connection {
         matches!(self.stream, Stream::Multiplexed(_))
     }
 
-    /// Opens one to the first of the addresses that takes it.
+    /// Opens one to the first of the addresses that takes it. Each has its part of the time that is left, the same for all that have not been
+    /// tried: one that swallows everything leaves some to those after it. The last one is to be stopped by whoever waits.
     ///
     /// # Errors
     /// The last address's error.
     pub async fn open(
-        addresses: &[Endpoint],
+        (addresses, limit): (&[Endpoint], Duration),
         approach: &Approach,
         configured: &Address,
         ends: Option<Ends>,
     ) -> Result<Connection, ConnectError> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no address");
-        for address in addresses {
-            match connect(address, approach, configured, ends).await {
+        let due = Instant::now() + limit;
+        for (address, left) in addresses.iter().zip((0..addresses.len()).rev()) {
+            let connect = connect(address, approach, configured, ends);
+            let connected = if left == 0 {
+                connect.await
+            } else {
+                let part = due.saturating_duration_since(Instant::now()) / (left as u32 + 1);
+                let connected = tokio::time::timeout(part, connect).await;
+                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            };
+            match connected {
                 Ok(stream) => return Ok(Connection::new(stream, address.clone(), Instant::now())),
                 Err(error) => last = error,
             }
         }
         Err(last.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_leaves_time_to_the_others() {
+        // A listener without room for another connection answers none.
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let swallows = full.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        let connect = || tokio::net::TcpStream::connect(swallows);
+        while let Ok(Ok(client)) = tokio::time::timeout(Duration::from_millis(200), connect()).await {
+            waiting.push(client);
+        }
+        let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = there.local_addr().map(|address| (address, there)).unwrap();
+        let addresses = [swallows, swallows, there.0].map(Endpoint::from);
+        let (approach, configured) = (Approach::default(), "127.0.0.1:1".parse().unwrap());
+        let limit = Duration::from_secs(3);
+        let opening = Connection::open((&addresses, limit), &approach, &configured, None);
+        let opened = tokio::time::timeout(limit, opening).await;
+        assert_eq!(opened.expect("in time").unwrap().address, addresses[2]);
+        drop(waiting);
     }
 }
