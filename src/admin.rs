@@ -22,7 +22,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     thread::JoinHandle,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -42,7 +42,10 @@ use self::{
 use crate::{
     analysis::compare::Comparison,
     fleet::Order,
-    limits::{ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD, EVENT_STREAMS, LOOKUPS_AT_ONCE, PLANS_AT_ONCE},
+    limits::{
+        ADMIN_CONNECTIONS, ADMIN_GOODBYE, ADMIN_HEAD, ADMIN_ROOM, EVENT_STREAMS, LOOKUPS_AT_ONCE,
+        PLANS_AT_ONCE,
+    },
     proxy::Picture,
     server::Phase,
     telemetry::{metrics::Metrics, news::News},
@@ -250,7 +253,7 @@ async fn accept(socket: TcpListener, house: &Arc<House>, clients: &mut JoinSet<(
                     }
                 };
                 // One client too many is closed, not kept waiting: a probe had better fail than hang.
-                if inside.has_place() {
+                if inside.has_place(Instant::now()) {
                     let patience = Patience::new();
                     let task = clients.spawn(serve(stream, house.clone(), patience.clone()));
                     inside.0.push((task, patience));
@@ -265,9 +268,9 @@ async fn accept(socket: TcpListener, house: &Arc<House>, clients: &mut JoinSet<(
 struct Inside(Vec<(AbortHandle, Arc<Patience>)>);
 
 impl Inside {
-    /// Whether one more may come in. If need be, one goes that has had no question under way for the longest: whoever holds connections and asks
-    /// nothing keeps no probe out.
-    fn has_place(&mut self) -> bool {
+    /// Whether one more may come in. If need be, one goes that has had no question under way for the longest, or else the one that has taken
+    /// nothing of its answer for the longest: whoever holds connections and asks nothing, or asks and does not read, keeps no probe out.
+    fn has_place(&mut self, now: Instant) -> bool {
         if self.0.len() < ADMIN_CONNECTIONS {
             return true;
         }
@@ -275,8 +278,12 @@ impl Inside {
         if self.0.len() < ADMIN_CONNECTIONS {
             return true;
         }
-        let idle = self.0.iter().enumerate().filter_map(|(at, (_, known))| Some((known.idle_since()?, at)));
-        let Some((_, at)) = idle.min() else { return false };
+        let since = |ask: fn(&Patience) -> Option<Instant>| {
+            let all = self.0.iter().enumerate();
+            all.filter_map(|(at, (_, known))| Some((ask(known)?, at))).min()
+        };
+        let stuck = || since(Patience::stuck_since).filter(|(since, _)| now - *since > ADMIN_ROOM);
+        let Some((_, at)) = since(Patience::idle_since).or_else(stuck) else { return false };
         let (task, _) = self.0.swap_remove(at);
         task.abort();
         true

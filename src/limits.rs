@@ -94,7 +94,7 @@ pub const HANDSHAKES: usize = 1024;
 /// How long the last word of a TLS session may take to leave.
 pub const TLS_GOODBYE: Duration = Duration::from_secs(1);
 
-/// How often the configuration's file is looked at, where it is watched.
+/// How often the configuration's file is looked at, where it is watched. A change is taken in when two looks in a row see the same.
 pub const CONFIG_LOOK: Duration = Duration::from_secs(1);
 
 /// How often a connection that has changed its protocol looks whether its key has another owner, where the pool wants to know.
@@ -140,6 +140,9 @@ pub const EVENT_HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// How long an admin client may take nothing of what is sent to it.
 pub const ADMIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a write to an admin client may have waited before the client has to make room for another, where there is none.
+pub const ADMIN_ROOM: Duration = Duration::from_secs(1);
 
 /// How long an admin client may take for the whole of an answer, however steadily it takes it. Those who watch events are let be.
 pub const ADMIN_ANSWER: Duration = Duration::from_secs(60);

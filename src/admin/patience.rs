@@ -64,6 +64,12 @@ impl Patience {
         (!is_busy).then(|| self.begun + Duration::from_millis(self.answered_at.load(Relaxed)))
     }
 
+    /// Since when a write to the client waits. Of those who watch events this is not asked: they have their usual time.
+    pub(super) fn stuck_since(&self) -> Option<Instant> {
+        let since = self.waits_since.load(Relaxed);
+        (since > 0 && !self.watches.load(Relaxed)).then(|| self.begun + Duration::from_millis(since))
+    }
+
     /// An answer is ready. Who still takes the one before gets no more time by asking on.
     pub(super) fn answers(&self) {
         let now = self.now();

@@ -1,8 +1,10 @@
 //! The admin listener: what it tells, and whom.
 
-use ringway::limits::{ADMIN_CONNECTIONS, LOOKUPS_AT_ONCE, PLANS_AT_ONCE};
+use ringway::limits::{ADMIN_CONNECTIONS, ADMIN_PATIENCE, LOOKUPS_AT_ONCE, PLANS_AT_ONCE};
 
-use super::support::{Client, Origin, Proxy, get, process::Directory, proxy::configuration};
+use tokio::io::AsyncWriteExt;
+
+use super::support::{Client, Origin, Proxy, get, process::Directory, proxy::configuration, soon};
 
 #[tokio::test]
 async fn pools_are_told_with_shares_standing_and_fingerprints() {
@@ -134,6 +136,44 @@ async fn connections_that_ask_nothing_keep_no_probe_out() {
     for path in ["/readyz", "/metrics", "/api/pools"] {
         assert_eq!(proxy.admin_get(path).await.status, 200, "{path}");
     }
+    watcher.take_rest();
+    for _ in 0..2 {
+        watcher.until(b"event: sample").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn clients_that_ask_and_do_not_read_keep_no_probe_out() {
+    let one = Origin::named("one").await;
+    let proxy = Proxy::before(&[&one], "").await;
+    let mut watcher = Client::connect(proxy.admin).await;
+    watcher.send("GET /api/events HTTP/1.0\r\n\r\n").await;
+    watcher.until(b"\r\n\r\n").await.unwrap();
+    let questions = "GET /ui/page.css HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1400);
+    let begun = std::time::Instant::now();
+    let mut deaf = Vec::new();
+    for _ in 1..ADMIN_CONNECTIONS {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = socket.connect(proxy.admin).await.unwrap();
+        // As much of it as is taken at once.
+        let _ = stream.writable().await;
+        let _ = stream.try_write(questions.as_bytes());
+        deaf.push(stream);
+    }
+    let probe = async {
+        loop {
+            let mut client = Client::connect(proxy.admin).await;
+            // A client too many is closed, so that writing to it or reading from it may fail.
+            let _ = client.stream.write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            if client.until(b"\r\n\r\n").await.is_some_and(|head| head.starts_with(b"HTTP/1.1 200 ")) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    soon("the probe's answer", probe).await;
+    assert!(begun.elapsed() < ADMIN_PATIENCE, "they went by themselves");
     watcher.take_rest();
     for _ in 0..2 {
         watcher.until(b"event: sample").await.unwrap();
