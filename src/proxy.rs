@@ -25,6 +25,7 @@ mod form;
 mod hedge;
 mod leaving;
 mod onward;
+mod place;
 mod record;
 mod request_body;
 mod send;

@@ -16,8 +16,8 @@ use super::{
     claims::{RequestId, grpc_timeout, is_sane_id},
     head::Forwarding,
     hedge::hedge,
-    key::{Facts, Fields, OnMissingKey},
     onward::{Onward, Repeats, poll_gone},
+    place::find_place,
     policy::HostHeader,
     record::{By, Ended, Noted, Record, Routed},
     refuse::{redirect, refuse},
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     fleet::{PoolView, Room, Slot},
-    http1::{Known, RequestHead, Version, write_address},
+    http1::{Known, RequestHead, Version},
     io::{Buffer, Deadline, Stream},
     preface::Ends,
     ring::{MemberIndex, Place},
@@ -203,43 +203,6 @@ async fn carry(
     }
     let way = Way { picture: &picture, pool, plan, place, rewrite };
     attempts(client, record, &mut body, way).await
-}
-
-/// The place on the ring, from the key or from what the pool does without one.
-fn find_place(
-    gateway: &Gateway,
-    plan: &PoolPlan,
-    head: &RequestHead,
-    client: IpAddr,
-    mut routed: Routed,
-) -> (Option<Place>, Routed) {
-    let facts = Facts {
-        method: head.method_name(),
-        authority: head.authority(),
-        path: head.path(),
-        query: head.query(),
-        client,
-        fields: Fields::Head(head),
-    };
-    let mut key = gateway.take_key_buffer();
-    if let Some(source) = plan.forward.key.find_at(&facts, &mut key) {
-        let place = Place::of(&key);
-        routed.key = Some((source, key, place));
-        return (Some(place), routed);
-    }
-    let place = match plan.forward.key.on_missing {
-        OnMissingKey::Refuse => None,
-        OnMissingKey::Spread => {
-            routed.off_owner = Some(OffOwner::NoKey);
-            Some(Place(gateway.random() as u64))
-        }
-        OnMissingKey::ClientAddress => {
-            key.clear();
-            write_address(client, &mut key);
-            Some(Place::of(&key))
-        }
-    };
-    (place, routed)
 }
 
 /// Where a request goes, once that is known.
