@@ -28,7 +28,7 @@ pub(crate) use address::{host_name_fault, read_socket_path};
 pub use backend::{Backend, Pool};
 pub use change::{Moved, Prepared, Reconfigured, Unchanged};
 pub use health::{Health, Outcome, Thresholds};
-pub use load::{Bound, Busy, LoadCells, Room, Slot};
+pub use load::{Bound, Busy, KeptSlot, LoadCells, Room, Slot};
 pub use order::{Order, Orders};
 pub use policy::{LoadPolicy, MemberPolicy, OnAllDown, PassivePolicy, PoolPlan};
 pub use ramp::{Ramp, Turn};

@@ -28,6 +28,7 @@ mod onward;
 mod place;
 mod record;
 mod request_body;
+mod rest;
 mod send;
 mod short;
 mod terms;

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     pin::Pin,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicU32, AtomicU64,
             Ordering::{Relaxed, SeqCst},
@@ -311,17 +311,41 @@ impl<'a> Slot<'a> {
         backend.load.in_flight.fetch_add(1, SeqCst);
         Slot { backend, trial: None }
     }
+
+    /// The same place, for longer than the view lasts that it was taken by. `backend` is the one that it is at.
+    pub fn kept(self, backend: &Arc<Backend>) -> KeptSlot {
+        let kept = KeptSlot { backend: backend.clone(), trial: self.trial };
+        std::mem::forget(self);
+        kept
+    }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        let cells = &self.backend.load;
-        if let Some(number) = self.trial {
-            cells.end_of_trial(number);
-        }
-        cells.in_flight.fetch_sub(1, SeqCst);
-        cells.wake_next();
+        give_back(self.backend, self.trial);
     }
+}
+
+/// A [`Slot`] that does not depend on a view.
+#[derive(Debug)]
+pub struct KeptSlot {
+    backend: Arc<Backend>,
+    trial: Option<u32>,
+}
+
+impl Drop for KeptSlot {
+    fn drop(&mut self) {
+        give_back(&self.backend, self.trial);
+    }
+}
+
+fn give_back(backend: &Backend, trial: Option<u32>) {
+    let cells = &backend.load;
+    if let Some(number) = trial {
+        cells.end_of_trial(number);
+    }
+    cells.in_flight.fetch_sub(1, SeqCst);
+    cells.wake_next();
 }
 
 /// Waits for a place at a backend that is full. Ready when there is one.

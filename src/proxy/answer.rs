@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::{
     form::Carriage,
     head::{ClientFraming, write_answer, write_switch},
+    rest::{Leave, Rest},
     terms::Terms,
     waits::{Slow, Waits},
 };
@@ -44,6 +45,8 @@ pub(super) enum Cut {
         /// All of it has been read: the connection can be used again.
         keeps_backend: bool,
     },
+    /// For now: there is more to come, and whoever goes on with it has what is to be known.
+    ForNow,
 }
 
 /// The log alone says what is wrong with it: clients are told nothing about the inside.
@@ -63,6 +66,8 @@ pub(super) struct Receiving<'a> {
     pub(super) out: Vec<u8>,
     /// The final answer's head with its length, if it has been read already.
     pub(super) head: Option<(AnswerHead, usize)>,
+    /// The answer of which this is the rest; or where the rest of an answer is left that takes longer, if it may be.
+    pub(super) rest: Leave<'a>,
     pub(super) waits: &'a Waits,
     pub(super) terms: Terms<'a>,
     pub(super) client_limit: Duration,
@@ -74,7 +79,13 @@ pub(super) struct Receiving<'a> {
 impl Receiving<'_> {
     /// Passes the answer on.
     pub(super) async fn run(mut self) -> Result<Answered, Cut> {
-        let result = self.receive().await;
+        let result = match std::mem::replace(&mut self.rest, Leave::Nothing) {
+            Leave::From(rest) => self.go_on(rest).await,
+            rest => {
+                self.rest = rest;
+                self.receive().await
+            }
+        };
         self.buffers.recycle(self.out);
         result
     }
@@ -104,17 +115,48 @@ impl Receiving<'_> {
         if client.body == Framing::Close {
             self.close_means_reset(true);
         }
-        match (framing, client.body) {
-            (Framing::None | Framing::Length(0), _) => self.write_out().await?,
-            (Framing::Length(_), _) => self.pass_length(BodyReader::new(framing), client.carriage()).await?,
-            _ => self.pass_pieces(BodyReader::new(framing), client.carriage()).await?,
-        }
-        if client.body == Framing::Close {
-            self.close_means_reset(false);
-        }
         let keeps_backend = head.keep_alive && framing != Framing::Close;
         let is_bare = framing == Framing::None;
-        Ok(Answered { keeps_backend, is_bare, keeps_client: client.keep_alive, has_switched: false })
+        let answered =
+            Answered { keeps_backend, is_bare, keeps_client: client.keep_alive, has_switched: false };
+        let (body, carriage) = (BodyReader::new(framing), client.carriage());
+        let ends_with_client = client.body == Framing::Close;
+        let rest = match (framing, client.body) {
+            (Framing::None | Framing::Length(0), _) => {
+                self.write_out().await?;
+                return Ok(answered);
+            }
+            (Framing::Length(_), _) => self.begin_length(body, carriage).await?,
+            _ => self.begin_pieces(body, carriage).await?,
+        };
+        let is_counted = matches!(framing, Framing::Length(_));
+        let rest = rest.map(|body| Rest { body, carriage, is_counted, ends_with_client, answered });
+        match (&mut self.rest, rest) {
+            (_, None) => {}
+            // A request that is still being sent goes on being sent here.
+            (Leave::To(left), Some(rest)) if self.terms.sent.get() => {
+                **left = Some(rest);
+                return Err(Cut::ForNow);
+            }
+            (_, Some(rest)) => return self.go_on(rest).await,
+        }
+        if ends_with_client {
+            self.close_means_reset(false);
+        }
+        Ok(answered)
+    }
+
+    /// Passes on what is still to come.
+    async fn go_on(&mut self, rest: Rest) -> Result<Answered, Cut> {
+        let Rest { body, carriage, is_counted, ends_with_client, answered } = rest;
+        match is_counted {
+            true => self.pass_length(body, carriage).await?,
+            false => self.pass_pieces(body, carriage).await?,
+        }
+        if ends_with_client {
+            self.close_means_reset(false);
+        }
+        Ok(answered)
     }
 
     /// Throws away what is at hand of a body. Whether that was all: more is not waited for.
@@ -241,40 +283,52 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// A body of known length: what is there goes with the head, the rest straight through.
-    async fn pass_length(&mut self, mut body: BodyReader, carriage: Carriage) -> Result<(), Cut> {
-        loop {
-            let Ok(piece) = body.next(self.input.filled()) else {
-                return Err(Cut::Backend(AttemptEnd::Truncated));
-            };
-            let n = if let Piece::Data(n) = piece { n } else { 0 };
-            if self.out.capacity() == 0 {
-                self.out = self.buffers.output();
-            }
-            carriage.write_before(n, body.is_over(), &mut self.out);
-            // Small answers leave in one piece with one copy, which is less work than two pieces.
-            if self.out.len() + n <= BUFFER_BYTES && !self.out.is_empty() {
-                self.out.extend_from_slice(&self.input.filled()[..n]);
-                self.input.consume(n);
-                self.rest_input(carriage);
+    /// The beginning of a body of known length: what is there goes with the head. The rest, if there is more.
+    async fn begin_length(
+        &mut self,
+        mut body: BodyReader,
+        carriage: Carriage,
+    ) -> Result<Option<BodyReader>, Cut> {
+        self.pass_at_hand(&mut body, carriage).await?;
+        Ok((!body.is_over()).then_some(body))
+    }
+
+    /// Passes on what is at hand of a body of known length.
+    async fn pass_at_hand(&mut self, body: &mut BodyReader, carriage: Carriage) -> Result<(), Cut> {
+        let Ok(piece) = body.next(self.input.filled()) else {
+            return Err(Cut::Backend(AttemptEnd::Truncated));
+        };
+        let n = if let Piece::Data(n) = piece { n } else { 0 };
+        if self.out.capacity() == 0 {
+            self.out = self.buffers.output();
+        }
+        carriage.write_before(n, body.is_over(), &mut self.out);
+        // Small answers leave in one piece with one copy, which is less work than two pieces.
+        if self.out.len() + n <= BUFFER_BYTES && !self.out.is_empty() {
+            self.out.extend_from_slice(&self.input.filled()[..n]);
+            self.input.consume(n);
+            self.rest_input(carriage);
+            self.write_out().await?;
+        } else {
+            if carriage == Carriage::Frames {
+                // What stands before the payload waits for nothing. The payload may, and then holds one buffer.
                 self.write_out().await?;
-            } else {
-                if carriage == Carriage::Frames {
-                    // What stands before the payload waits for nothing. The payload may, and then holds one buffer.
-                    self.write_out().await?;
-                    self.buffers.recycle(std::mem::take(&mut self.out));
-                }
-                let (out, data) = (&self.out, &self.input.filled()[..n]);
-                let written =
-                    self.waits.write_both(Slow::ClientTakes, self.client_limit, &mut self.writer, out, data);
-                written.await.map_err(|_| Cut::Client)?;
-                self.out.clear();
-                self.input.consume(n);
+                self.buffers.recycle(std::mem::take(&mut self.out));
             }
-            self.terms.passed(n);
-            if body.is_over() {
-                return Ok(());
-            }
+            let (out, data) = (&self.out, &self.input.filled()[..n]);
+            let written =
+                self.waits.write_both(Slow::ClientTakes, self.client_limit, &mut self.writer, out, data);
+            written.await.map_err(|_| Cut::Client)?;
+            self.out.clear();
+            self.input.consume(n);
+        }
+        self.terms.passed(n);
+        Ok(())
+    }
+
+    /// The rest of a body of known length, straight through.
+    async fn pass_length(&mut self, mut body: BodyReader, carriage: Carriage) -> Result<(), Cut> {
+        while !body.is_over() {
             if body.known_rest() >= SPLICE_FROM
                 && let (Some(from), Some(to)) = (self.reader.bare(), self.writer.bare())
                 && let Some(pipe) = self.pipes.take()
@@ -287,7 +341,9 @@ impl Receiving<'_> {
                 self.input.grow(BULK_BUFFER_BYTES);
             }
             self.read_body(&mut body).await?;
+            self.pass_at_hand(&mut body, carriage).await?;
         }
+        Ok(())
     }
 
     /// The rest of a long body, which nobody here needs to see.
@@ -317,31 +373,39 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// A body whose end is only known when it comes. What has come is passed on before more is waited for.
+    /// The beginning of a body whose end is only known when it comes. The rest, if there is more.
+    async fn begin_pieces(
+        &mut self,
+        mut body: BodyReader,
+        carriage: Carriage,
+    ) -> Result<Option<BodyReader>, Cut> {
+        if self.take_pieces(&mut body, carriage).is_err() {
+            // Nothing of the answer has been written: the client need never know about it.
+            return Err(self.unsaid());
+        }
+        self.rest_input(carriage);
+        self.write_out().await?;
+        Ok((!body.is_over()).then_some(body))
+    }
+
+    /// The rest of it. What has come is passed on before more is waited for.
     async fn pass_pieces(&mut self, mut body: BodyReader, carriage: Carriage) -> Result<(), Cut> {
-        let mut is_begun = false;
-        loop {
-            if let Err(cut) = self.take_pieces(&mut body, carriage) {
-                // What came before the fault is good. If that was the first of the answer, the client need never know about it.
-                if !is_begun {
-                    return Err(self.unsaid());
-                }
-                self.write_out().await?;
-                return Err(cut);
-            }
-            self.rest_input(carriage);
-            self.write_out().await?;
-            is_begun = true;
-            if body.is_over() {
-                return Ok(());
-            }
+        while !body.is_over() {
             self.read_body(&mut body).await?;
             // The connection's end was the body's.
             if body.is_over() {
                 self.write_end(carriage, 0)?;
                 return self.write_out().await;
             }
+            if let Err(cut) = self.take_pieces(&mut body, carriage) {
+                // What came before the fault is good.
+                self.write_out().await?;
+                return Err(cut);
+            }
+            self.rest_input(carriage);
+            self.write_out().await?;
         }
+        Ok(())
     }
 
     /// Takes over what is at hand.

@@ -18,12 +18,13 @@ use super::{
     onward::Onward,
     policy::Failures,
     request_body::RequestBody,
+    rest::{Leave, Rest},
     rewrite::FieldChanges,
     send::{ClientFault, Sending},
     short::Short,
     terms::{Progress, Terms},
     tunnel::Open,
-    under_way::UnderWay,
+    under_way::{HandedOn, UnderWay},
     waits::{Slow, Waits},
 };
 use crate::{
@@ -59,6 +60,8 @@ pub(super) enum Ran<'a> {
     Ended(Outcome),
     /// Its answer takes so long that another is to be made beside it.
     Late(Box<Late<'a>>),
+    /// The beginning of its answer has been passed on, and there is more to come.
+    Begun(Box<Begun>),
 }
 
 /// An attempt whose request has been sent, and whose answer has not begun.
@@ -67,6 +70,16 @@ pub(super) struct Late<'a> {
     /// When the request was sent.
     pub(super) begun: Instant,
     pub(super) guard: UnderWay<'a>,
+}
+
+/// An attempt of whose answer the beginning has been passed on.
+#[derive(Debug)]
+pub(super) struct Begun {
+    connection: Connection,
+    rest: Rest,
+    /// When the request was sent, or a moment before.
+    at: Instant,
+    under_way: HandedOn,
 }
 
 /// What an attempt is made with.
@@ -129,8 +142,19 @@ impl Attempt<'_> {
             Short::Late => return Ran::Late(Box::new(Late { connection, begun, guard })),
             // On the heap while it lasts: what goes the short way does not carry room for it.
             Short::Partly(head) => {
-                let long = self.long(&mut connection, client, body, out, now, &sent, head);
-                (Box::pin(long).await, Instant::now())
+                let long = Box::pin(async {
+                    let mut rest = None;
+                    let leave = Leave::To(&mut rest);
+                    let driven =
+                        self.long(&mut connection, client, body, out, now, &sent, (head, leave)).await;
+                    (driven, rest)
+                });
+                let (driven, rest) = long.await;
+                if let Some(rest) = rest {
+                    let under_way = guard.hand_on();
+                    return Ran::Begun(Box::new(Begun { connection, rest, at: begun, under_way }));
+                }
+                (driven, Instant::now())
             }
         };
         Ran::Ended(self.settle((connection, guard), driven, (begun, now), sent.get()))
@@ -146,9 +170,24 @@ impl Attempt<'_> {
         let Late { mut connection, begun, guard } = late;
         guard.goes_on();
         let sent = Cell::new(true);
-        let long = self.long(&mut connection, client, body, Vec::new(), begun, &sent, None);
+        let long = self.long(&mut connection, client, body, Vec::new(), begun, &sent, (None, Leave::Nothing));
         let driven = Box::pin(long).await;
         self.settle((connection, guard), driven, (begun, Instant::now()), true)
+    }
+
+    /// Passes on what is still to come of an answer that has begun.
+    pub(super) async fn finish(
+        &self,
+        answer: Begun,
+        client: &mut ClientEnd,
+        body: &mut RequestBody,
+    ) -> Outcome {
+        let Begun { mut connection, rest, at, under_way } = answer;
+        let guard = UnderWay::go_on(self, &under_way);
+        let sent = Cell::new(true);
+        let rest = (None, Leave::From(rest));
+        let driven = self.long(&mut connection, client, body, Vec::new(), at, &sent, rest).await;
+        self.settle((connection, guard), driven, (at, Instant::now()), true)
     }
 
     /// Writes the request's head as this backend is to read it.
@@ -322,7 +361,7 @@ impl Attempt<'_> {
         out: Vec<u8>,
         begun: Instant,
         sent: &Cell<bool>,
-        head: Option<(AnswerHead, usize)>,
+        (head, rest): (Option<(AnswerHead, usize)>, Leave<'_>),
     ) -> Driven {
         let forward = &self.plan.forward;
         let client_limit: Duration = client.idle_body_timeout;
@@ -330,6 +369,9 @@ impl Attempt<'_> {
         let reused = connection.reused;
         let waits = Waits::default();
         waits.set(Slow::Total, self.total);
+        if matches!(rest, Leave::From(_)) {
+            waits.answer_begins();
+        }
         if sent.get() {
             waits.set(Slow::BackendBegins, Some(begun + forward.response_head_timeout));
             waits.set(Slow::PerTry, self.onward.per_try().map(|limit| begun + limit));
@@ -359,6 +401,7 @@ impl Attempt<'_> {
             pipes: &self.gateway.pipes,
             out: Vec::new(),
             head,
+            rest,
             waits: &waits,
             terms: self.terms(sent),
             client_limit,
@@ -411,7 +454,9 @@ impl Attempt<'_> {
             Driven::Received(Err(Cut::PassedOver { .. })) => {
                 (AttemptEnd::Status, Outcome::Failed(AttemptEnd::Status))
             }
-            Driven::Received(Err(Cut::Client)) => (AttemptEnd::Cancelled, Outcome::Client(ClientFault::Gone)),
+            Driven::Received(Err(Cut::Client | Cut::ForNow)) => {
+                (AttemptEnd::Cancelled, Outcome::Client(ClientFault::Gone))
+            }
             Driven::Client(fault) => (AttemptEnd::Cancelled, Outcome::Client(fault)),
             Driven::Slow(Slow::ClientSends | Slow::ClientTakes) if begun => {
                 (AttemptEnd::Cancelled, Outcome::Client(ClientFault::Gone))

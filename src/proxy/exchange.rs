@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Gateway, Held, Picture, PoolPlan,
+    Entered, Gateway, Held, Picture, PoolPlan,
     attempt::{Attempt, Outcome, Ran},
     choose::{Candidates, Next},
     claims::{RequestId, grpc_timeout, is_sane_id},
@@ -23,6 +23,7 @@ use super::{
     refuse::{redirect, refuse},
     repeat::{self, may_repeat},
     request_body::{BodyFault, RequestBody},
+    rest::LongAnswer,
     rewrite::Rewrite,
     send::ClientFault,
     terms::Progress,
@@ -133,24 +134,39 @@ pub async fn exchange(
         repeated: Vec::new(),
         tells: false,
     };
-    match carry(picture, client, &mut record, trusted).await {
-        Ok(after) => after,
-        // It can last for days, in which pictures come and go: it must keep none.
-        Err(open) => {
-            record.leave_picture();
+    let mut entered = None;
+    let lasting = match carry(picture, client, &mut record, (trusted, &mut entered)).await {
+        Ok(after) => return after,
+        Err(lasting) => lasting,
+    };
+    // It can last for days, in which pictures come and go: it must keep none.
+    record.leave_picture();
+    match lasting {
+        Lasting::Tunnel(open) => {
+            // Not one of the requests under way any more.
+            drop(entered);
             open.run(client, &mut record).await;
             After::Close
         }
+        Lasting::Answer(answer) => Box::pin(answer.run(client, &mut record)).await,
     }
 }
 
-/// Carries a request by this picture, which is let go of with the end of the answer; or up to a change of protocol.
+/// What goes on without the picture.
+enum Lasting {
+    /// A connection that has changed its protocol.
+    Tunnel(Box<Open>),
+    /// An answer that has begun.
+    Answer(Box<LongAnswer>),
+}
+
+/// Carries a request by this picture to the end of its answer, or to what lasts longer than a picture should.
 async fn carry(
     picture: Rc<Held>,
     client: &mut ClientEnd,
     record: &mut Record<'_>,
-    trusted: bool,
-) -> Result<After, Box<Open>> {
+    (trusted, entered): (bool, &mut Option<Entered>),
+) -> Result<After, Lasting> {
     let (gateway, head) = (record.gateway, record.head);
     if let Some(port) = client.redirect
         && !client.stream.is_secure()
@@ -163,7 +179,7 @@ async fn carry(
         let mut body = RequestBody::new(head.framing, 0, None);
         return Ok(refuse(client, record, &mut body, Refusal::MaxForwards).await);
     }
-    let _entered = match gateway.enter(&picture.plan) {
+    *entered = match gateway.enter(&picture.plan) {
         Ok(entered) => entered,
         Err(refusal) => {
             let mut body = RequestBody::new(head.framing, 0, None);
@@ -221,7 +237,7 @@ async fn attempts(
     record: &mut Record<'_>,
     body: &mut RequestBody,
     way: Way<'_>,
-) -> Result<After, Box<Open>> {
+) -> Result<After, Lasting> {
     let Way { picture, pool: index, plan, place, rewrite } = way;
     let (gateway, head) = (record.gateway, record.head);
     let upgrade = head.upgrade().filter(|asked| plan.allows_upgrade(asked));
@@ -324,6 +340,11 @@ async fn attempts(
             drop(noted);
             match ran {
                 Ran::Ended(outcome) => (outcome, None, onward.is_paid()),
+                Ran::Begun(begun) => {
+                    record.received = body.received();
+                    let answer = LongAnswer::new(picture, index, member, *begun, progress.clone(), total);
+                    return Err(Lasting::Answer(Box::new(answer)));
+                }
                 Ran::Late(late) => {
                     let mut rest = candidates.clone();
                     let both = Box::pin(hedge(&attempt, late, &mut rest, repeats, record, client, body));
@@ -335,7 +356,7 @@ async fn attempts(
         if let Some(rest) = rest {
             candidates = rest;
         }
-        record.received += body.received();
+        record.received = body.received();
         if let Some(status) = progress.status.get() {
             record.ended = Ended::Answered(status);
         }
@@ -344,7 +365,7 @@ async fn attempts(
             _ if progress.within_interim.get() => return Ok(After::Close),
             Outcome::Upgraded(open) => {
                 record.ended = Ended::Upgraded;
-                return Err(open);
+                return Err(Lasting::Tunnel(open));
             }
             Outcome::Answered { keeps_client } => {
                 return Ok(after_answer(keeps_client, body, client));
@@ -407,7 +428,7 @@ async fn choose<'v>(
     }
 }
 
-fn after_answer(keeps_client: bool, body: &RequestBody, client: &ClientEnd) -> After {
+pub(super) fn after_answer(keeps_client: bool, body: &RequestBody, client: &ClientEnd) -> After {
     if keeps_client {
         After::Next
     } else if body.is_over() && client.input.is_empty() {

@@ -72,8 +72,8 @@ impl<'a> Repeats<'a> {
 
 /// What an attempt must know about those that could follow it.
 pub(super) struct Onward<'a> {
-    repeats: Repeats<'a>,
-    candidates: &'a Candidates<'a>,
+    /// `None`: nobody.
+    next: Option<(Repeats<'a>, &'a Candidates<'a>)>,
     is_idempotent: bool,
     /// The request has been sent as a whole, and can be sent again.
     can_be_sent_again: Cell<bool>,
@@ -85,12 +85,21 @@ impl<'a> Onward<'a> {
     /// For an attempt at the latest of these candidates.
     pub(super) fn new(repeats: Repeats<'a>, candidates: &'a Candidates<'a>, method: Method) -> Onward<'a> {
         Onward {
-            repeats,
-            candidates,
+            next: Some((repeats, candidates)),
             is_idempotent: method.is_idempotent(),
             can_be_sent_again: Cell::new(false),
             asked: Cell::new(None),
         }
+    }
+
+    /// For an attempt that nothing follows any more.
+    pub(super) fn nobody() -> Onward<'a> {
+        let (can_be_sent_again, asked) = (Cell::new(false), Cell::new(None));
+        Onward { next: None, is_idempotent: false, can_be_sent_again, asked }
+    }
+
+    fn repeats(&self) -> Option<Repeats<'a>> {
+        self.next.map(|(repeats, _)| repeats)
     }
 
     /// The request has been sent as a whole.
@@ -100,13 +109,13 @@ impl<'a> Onward<'a> {
 
     /// How long this attempt may take until its answer begins, if the request can then go elsewhere. Asked once the request has been sent.
     pub(super) fn per_try(&self) -> Option<Duration> {
-        self.repeats.policy().per_try.filter(|_| self.asked.get().is_none() && self.has_next())
+        self.repeats()?.policy().per_try.filter(|_| self.asked.get().is_none() && self.has_next())
     }
 
     /// How long this attempt may take until its answer begins before another is made beside it, if one can be. Asked once the request has
     /// been sent.
     pub(super) fn hedge_after(&self) -> Option<Duration> {
-        self.repeats.policy().hedge_after.filter(|_| self.has_next())
+        self.repeats()?.policy().hedge_after.filter(|_| self.has_next())
     }
 
     /// That time is over. Whether another attempt could be made. It is paid for by whoever makes it.
@@ -121,7 +130,8 @@ impl<'a> Onward<'a> {
 
     /// The head of an answer of this status has come. Whether the request goes elsewhere for a better one.
     pub(super) fn leaves_for(&self, status: u16) -> bool {
-        self.repeats.policy().wants_another_for(status) && self.leaves(AttemptEnd::Status)
+        self.repeats().is_some_and(|repeats| repeats.policy().wants_another_for(status))
+            && self.leaves(AttemptEnd::Status)
     }
 
     /// Whether the repeat after this attempt has been paid for.
@@ -134,13 +144,15 @@ impl<'a> Onward<'a> {
         if !self.has_next() || self.asked.get().is_some() {
             return false;
         }
-        let is_paid = self.repeats.pay(end);
+        let is_paid = self.repeats().is_some_and(|repeats| repeats.pay(end));
         self.asked.set(Some(is_paid));
         is_paid
     }
 
     fn has_next(&self) -> bool {
-        self.is_idempotent && self.can_be_sent_again.get() && self.candidates.has_next()
+        self.is_idempotent
+            && self.can_be_sent_again.get()
+            && self.next.is_some_and(|(_, candidates)| candidates.has_next())
     }
 }
 

@@ -150,7 +150,6 @@ pub(super) struct Noted<'r, 'a> {
 impl Drop for Noted<'_, '_> {
     fn drop(&mut self) {
         let Noted { record, progress } = self;
-        record.received = 0;
         record.sent = progress.passed.get();
         record.first_byte = progress.first_byte.get();
         if progress.status.get() == Some(101) {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How far an answer has come, for whoever has to judge an attempt that was cut off.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
     /// The final answer's status, once its head has come.
     pub(super) status: Cell<Option<u16>>,

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{attempt::Attempt, policy::Verdict, terms::Latency};
 use crate::{
-    fleet::{Event, Fact, Slot, Standing},
+    fleet::{Event, Fact, KeptSlot, Slot, Standing},
     tally::{AttemptEnd, BackendCells},
 };
 
@@ -18,7 +18,18 @@ pub(super) struct UnderWay<'a> {
     end: AttemptEnd,
     /// When it began, where the backend's bound follows its latency.
     begun: Option<Instant>,
-    _slot: Slot<'a>,
+    /// `None`: somebody else keeps it.
+    slot: Option<Slot<'a>>,
+    /// Another one goes on with the attempt, and counts it.
+    is_handed_on: bool,
+}
+
+/// An attempt under way that nobody has at the moment.
+#[derive(Debug)]
+pub(super) struct HandedOn {
+    begun: Option<Instant>,
+    latency: Latency,
+    _slot: Option<KeptSlot>,
 }
 
 impl<'a> UnderWay<'a> {
@@ -30,7 +41,8 @@ impl<'a> UnderWay<'a> {
             cells: attempt.member.backend.cells(worker),
             end: AttemptEnd::Cancelled,
             begun: attempt.plan.forward.adaptive.then(Instant::now),
-            _slot: slot,
+            slot: Some(slot),
+            is_handed_on: false,
         };
         under_way.goes_on();
         under_way
@@ -40,6 +52,30 @@ impl<'a> UnderWay<'a> {
     pub(super) fn goes_on(&self) {
         if let Some(begun) = self.begun {
             self.attempt.progress.latency.set(Latency::Since(begun));
+        }
+    }
+
+    /// Lets another one go on with the attempt.
+    pub(super) fn hand_on(mut self) -> HandedOn {
+        self.is_handed_on = true;
+        let Attempt { member, progress, .. } = self.attempt;
+        HandedOn {
+            begun: self.begun,
+            latency: progress.latency.take(),
+            _slot: self.slot.take().map(|slot| slot.kept(&member.backend)),
+        }
+    }
+
+    /// Goes on with an attempt. Its place is not given back here.
+    pub(super) fn go_on(attempt: &'a Attempt<'a>, from: &HandedOn) -> UnderWay<'a> {
+        attempt.progress.latency.set(from.latency);
+        UnderWay {
+            attempt,
+            cells: attempt.member.backend.cells(attempt.gateway.worker),
+            end: AttemptEnd::Cancelled,
+            begun: from.begun,
+            slot: None,
+            is_handed_on: false,
         }
     }
 
@@ -86,6 +122,9 @@ impl<'a> UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
+        if self.is_handed_on {
+            return;
+        }
         self.cells.attempts.at(self.end as usize).bump();
         self.cells.ended.bump();
         self.attempt.pool.cells(self.attempt.gateway.worker).slots_ended.bump();

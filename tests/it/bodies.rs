@@ -166,3 +166,83 @@ async fn pieces_pass_as_they_come() {
     assert_eq!(soon("the end", client.exactly(5)).await.unwrap(), b"0\r\n\r\n");
     soon("the backend is through", tell.recv()).await.unwrap();
 }
+
+#[tokio::test]
+async fn answers_that_last_keep_no_picture_that_has_been_replaced() {
+    const REST: usize = 200_000;
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let origin = Origin::with("one", move |mut peer| {
+        let mut gone = gone.clone();
+        async move {
+            while let Some(head) = peer.head().await {
+                let is_counted = head.contains("/counted");
+                let begin = match is_counted {
+                    true => format!("content-length: {}\r\n\r\nbegin", 5 + REST),
+                    false => "transfer-encoding: chunked\r\n\r\n5\r\nbegin\r\n".to_owned(),
+                };
+                let _ = peer.stream.write_all(format!("HTTP/1.1 200 OK\r\n{begin}").as_bytes()).await;
+                if gone.wait_for(|gone| *gone).await.is_err() {
+                    return;
+                }
+                if head.contains("/broken") {
+                    return;
+                }
+                let rest = if is_counted { "x".repeat(REST) } else { "4\r\nrest\r\n0\r\n\r\n".to_owned() };
+                let _ = peer.stream.write_all(rest.as_bytes()).await;
+            }
+        }
+    })
+    .await;
+    let directory = super::support::process::Directory::new();
+    let text = |replicas: usize| configuration(&[&origin], &format!("replicas = {replicas}\n"), "");
+    let file = directory.file("ringway.toml", &text(16));
+    let proxy = Proxy::from_file(&file).await;
+    let (mut clients, mut pictures) = (Vec::new(), Vec::new());
+    let paths = ["/chunked", "/counted", "/chunked", "/counted", "/chunked/broken", "/counted/broken"];
+    for (path, replicas) in paths.into_iter().zip(17..) {
+        let mut client = Client::connect(proxy.address).await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let begin: &[u8] = if path.starts_with("/counted") { b"begin" } else { b"begin\r\n" };
+        soon("the beginning", client.until(begin)).await.unwrap();
+        clients.push((path, client));
+        let view = proxy.view();
+        pictures.push((Arc::downgrade(&view), Arc::downgrade(&view.pools[0].ring)));
+        drop(view);
+        std::fs::write(&file, text(replicas)).unwrap();
+        proxy.reloader().reload().await.unwrap();
+    }
+    for (view, ring) in pictures {
+        eventually("the view is gone", || view.strong_count() == 0).await;
+        eventually("the ring is gone", || ring.strong_count() == 0).await;
+    }
+    // They are requests in flight at their backend all the same, until their end.
+    proxy.counts("ringway_requests_in_flight", &[], 6.0).await;
+    assert_eq!(proxy.metric("ringway_requests_total", &[]).await, 0.0);
+    // One whose client goes ends at once.
+    drop(clients.remove(0));
+    proxy.counts("ringway_requests_in_flight", &[], 5.0).await;
+    proxy.counts("ringway_requests_total", &["class=\"cancelled\""], 1.0).await;
+    go.send(true).unwrap();
+    for (path, client) in &mut clients {
+        match *path {
+            "/chunked" => assert!(soon("the end", client.until(b"rest\r\n0\r\n\r\n")).await.is_some()),
+            "/counted" => {
+                let rest = soon("the end", client.exactly(REST)).await.unwrap();
+                assert!(rest.iter().all(|byte| *byte == b'x'));
+            }
+            _ => {
+                client.is_closed().await;
+                continue;
+            }
+        }
+        // And the connection is as good as after any other answer.
+        client.send("GET /chunked HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(soon("the next answer", client.until(b"rest\r\n0\r\n\r\n")).await.is_some());
+    }
+    proxy.counts("ringway_requests_in_flight", &[], 0.0).await;
+    proxy.counts("ringway_requests_total", &["class=\"2xx\""], 6.0).await;
+    proxy.counts("ringway_requests_total", &["class=\"truncated\""], 2.0).await;
+    // Six beginnings, what came after three of them, and three whole answers.
+    let sent = 6 * 5 + 4 + 2 * REST + 3 * 9;
+    assert_eq!(proxy.metric("ringway_sent_body_bytes_total", &[]).await, sent as f64);
+}
