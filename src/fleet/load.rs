@@ -313,6 +313,10 @@ impl<'a> Slot<'a> {
     }
 
     /// The same place, for longer than the view lasts that it was taken by. `backend` is the one that it is at.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the place is not given back: another guard counts it from here on"
+    )]
     pub fn kept(self, backend: &Arc<Backend>) -> KeptSlot {
         let kept = KeptSlot { backend: backend.clone(), trial: self.trial };
         std::mem::forget(self);
