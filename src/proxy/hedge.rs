@@ -355,7 +355,7 @@ impl Attempt<'_> {
         if !self.plan.forward.repeats.wants_another_for(head.status) {
             return Seen::Answer;
         }
-        let is_whole = body == Some(rest as u64) && head.keep_alive && !head.is_contradictory();
+        let is_whole = body == Some(rest as u64) && head.keep_alive;
         Seen::Unwanted { status: head.status, is_whole }
     }
 
