@@ -347,15 +347,15 @@ impl Attempt<'_> {
     /// What a final answer is worth, of which so many bytes have come behind its head.
     fn weigh(&self, head: &AnswerHead, rest: usize) -> Seen {
         let body = match head.framing(self.head.method) {
-            Ok(Framing::None) => Some(0),
             Ok(Framing::Length(length)) => Some(length),
-            Ok(Framing::Chunked | Framing::Close) => None,
+            // Where a body is forbidden, one may follow all the same.
+            Ok(Framing::None | Framing::Chunked | Framing::Close) => None,
             Err(_) => return Seen::Wrong,
         };
         if !self.plan.forward.repeats.wants_another_for(head.status) {
             return Seen::Answer;
         }
-        let is_whole = body == Some(rest as u64) && head.keep_alive;
+        let is_whole = body == Some(rest as u64) && head.keep_alive && !self.head.expects;
         Seen::Unwanted { status: head.status, is_whole }
     }
 
@@ -367,6 +367,7 @@ impl Attempt<'_> {
         } else {
             let Late { mut connection, guard, .. } = late;
             connection.input.consume(connection.input.filled().len());
+            connection.suspect = true;
             self.keep(connection, Instant::now());
             self.progress.passed_over.set(Some(status));
             guard.end(AttemptEnd::Status, ());
