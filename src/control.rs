@@ -343,8 +343,9 @@ mod tests {
         let (report, mut events) = mpsc::channel(2);
         let fact = || Event { backend: 0, fact: Fact::Probed(Outcome::Pass) };
         (0..2).for_each(|_| report.try_send(fact()).unwrap());
-        // The first one is due at once, and the second one when an hour has passed.
-        let mut tick = tokio::time::interval(Duration::from_secs(3600));
+        // The first one is long due, and the second one when most of an hour has passed.
+        let due = tokio::time::Instant::now() - Duration::from_secs(60);
+        let mut tick = tokio::time::interval_at(due, Duration::from_secs(3600));
         assert!(matches!(next(&mut phase, &mut tick, &mut wished, &mut events).await, Step::Tick));
         for _ in 0..2 {
             assert!(matches!(next(&mut phase, &mut tick, &mut wished, &mut events).await, Step::TakeIn(_)));
