@@ -20,6 +20,7 @@ pub mod trail;
 
 mod answer;
 mod attempt;
+mod connect;
 mod dates;
 mod form;
 mod hedge;
