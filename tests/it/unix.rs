@@ -110,13 +110,13 @@ async fn a_backend_that_reads_no_more_and_says_nothing_has_an_end() {
     let folder = Directory::new();
     let path = folder.path().join("backend.sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let (deaf, mut is_deaf) = tokio::sync::mpsc::unbounded_channel();
+    let (deaf, mut is_deaf) = tokio::sync::mpsc::channel(8);
     let backend = tokio::spawn(async move {
         let mut held = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 100]).await;
             socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Read).unwrap();
-            deaf.send(()).unwrap();
+            deaf.send(()).await.unwrap();
             held.push(stream);
         }
     });
