@@ -77,6 +77,11 @@ impl BodyReader {
         }
     }
 
+    /// Its length is known, and some of it is still to come.
+    pub fn is_counted(&self) -> bool {
+        matches!(self.state, State::Length(_))
+    }
+
     /// Payload bytes that are known to be still to come.
     pub fn known_rest(&self) -> u64 {
         match &self.state {

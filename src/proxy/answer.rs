@@ -129,8 +129,7 @@ impl Receiving<'_> {
             (Framing::Length(_), _) => self.begin_length(body, carriage).await?,
             _ => self.begin_pieces(body, carriage).await?,
         };
-        let is_counted = matches!(framing, Framing::Length(_));
-        let rest = rest.map(|body| Rest { body, carriage, is_counted, ends_with_client, answered });
+        let rest = rest.map(|body| Rest { body, carriage, ends_with_client, answered });
         match (&mut self.rest, rest) {
             (_, None) => {}
             // A request that is still being sent goes on being sent here.
@@ -148,8 +147,8 @@ impl Receiving<'_> {
 
     /// Passes on what is still to come.
     async fn go_on(&mut self, rest: Rest) -> Result<Answered, Cut> {
-        let Rest { body, carriage, is_counted, ends_with_client, answered } = rest;
-        match is_counted {
+        let Rest { body, carriage, ends_with_client, answered } = rest;
+        match body.is_counted() {
             true => self.pass_length(body, carriage).await?,
             false => self.pass_pieces(body, carriage).await?,
         }

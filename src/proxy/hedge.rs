@@ -111,6 +111,8 @@ struct Awaited<'a> {
     interim: usize,
     /// Parsing begins at the front each time, so it waits for so many bytes, or for the head's end.
     look_again_at: usize,
+    /// Bytes behind the interim answers that the head's end was looked for in.
+    scanned: usize,
 }
 
 /// What was seen of an answer.
@@ -220,7 +222,7 @@ impl<'a> Beside<'a> {
 
 impl<'a> Awaited<'a> {
     fn new(late: Late<'a>) -> Awaited<'a> {
-        Awaited { late, interim: 0, look_again_at: 0 }
+        Awaited { late, interim: 0, look_again_at: 0, scanned: 0 }
     }
 }
 
@@ -324,7 +326,9 @@ impl Attempt<'_> {
         let seen = loop {
             let rest = &input.filled()[one.interim..];
             let is_full = input.is_full(ANSWER_HEAD_BYTES);
-            if rest.is_empty() || !is_full && rest.len() < one.look_again_at && !has_head_end(rest, 0) {
+            let scanned = std::mem::replace(&mut one.scanned, rest.len());
+            let is_due = is_full || rest.len() >= one.look_again_at || has_head_end(rest, scanned);
+            if rest.is_empty() || !is_due {
                 break if is_full { Seen::Wrong } else { Seen::Part };
             }
             match head.parse(rest) {
@@ -335,7 +339,7 @@ impl Attempt<'_> {
                 Ok(Parsed::Partial) | Err(_) => break Seen::Wrong,
                 Ok(Parsed::Complete(_)) if head.status == 101 => break Seen::Wrong,
                 Ok(Parsed::Complete(length)) if head.is_interim() => {
-                    (one.interim, one.look_again_at) = (one.interim + length, 0);
+                    (one.interim, one.look_again_at, one.scanned) = (one.interim + length, 0, 0);
                 }
                 Ok(Parsed::Complete(length)) => break self.weigh(&head, rest.len() - length),
             }
@@ -361,16 +365,16 @@ impl Attempt<'_> {
 
     /// Ends an attempt whose answer is to be had from another backend.
     fn pass_over(&self, late: Late<'_>, status: u16, is_whole: bool) {
-        if !is_whole {
-            self.progress.passed_over.set(Some(status));
-            self.give_up(late, AttemptEnd::Status);
-        } else {
+        // By this it is judged.
+        self.progress.passed_over.set(Some(status));
+        if is_whole {
             let Late { mut connection, guard, .. } = late;
             connection.input.consume(connection.input.filled().len());
             connection.suspect = true;
             self.keep(connection, Instant::now());
-            self.progress.passed_over.set(Some(status));
             guard.end(AttemptEnd::Status, ());
+        } else {
+            self.give_up(late, AttemptEnd::Status);
         }
         // The other one has an answer of its own.
         self.progress.passed_over.set(None);

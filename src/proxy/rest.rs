@@ -29,8 +29,6 @@ use crate::{
 pub(super) struct Rest {
     pub(super) body: BodyReader,
     pub(super) carriage: Carriage,
-    /// Its length is known.
-    pub(super) is_counted: bool,
     /// The end of the client's connection is the end of the body.
     pub(super) ends_with_client: bool,
     /// What it comes to if all goes well.

@@ -1,8 +1,10 @@
 //! A stapled OCSP answer (RFC 6960 section 4.2.1), as far as a server needs to understand it: which certificate it is about, what it says, when.
 //!
-//! Owns these few fields of its DER. Checks no signature: clients do, and what they refuse is no better for having been refused here.
+//! Owns which of its fields these are. Checks no signature: clients do, and what they refuse is no better for having been refused here.
 
 use std::time::SystemTime;
+
+use x509_parser::asn1_rs::{Any, Class, FromDer, GeneralizedTime, Tag};
 
 /// An answer that says that the certificate is good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +35,8 @@ impl Answer {
             }
             let (from, until) = (single.from, single.until);
             return match single.status {
-                0x80 => Ok(Answer { from, until, der }),
-                0xa1 => Err("it says that the certificate is revoked"),
+                0 => Ok(Answer { from, until, der }),
+                1 => Err("it says that the certificate is revoked"),
                 _ => Err("it says that the certificate is not known"),
             };
         }
@@ -61,36 +63,28 @@ impl Answer {
 struct Single<'a> {
     serial: &'a [u8],
     /// The tag of the choice: good, revoked or unknown.
-    status: u8,
+    status: u32,
     from: SystemTime,
     until: Option<SystemTime>,
 }
 
 impl<'a> Single<'a> {
     fn take(rest: &mut &'a [u8]) -> Option<Single<'a>> {
-        let mut single = wanted(rest, SEQUENCE)?;
-        let mut about = wanted(&mut single, SEQUENCE)?;
-        wanted(&mut about, SEQUENCE)?;
-        wanted(&mut about, OCTETS)?;
-        wanted(&mut about, OCTETS)?;
-        let serial = wanted(&mut about, INTEGER)?;
-        let (status, _) = element(&mut single)?;
-        let from = time(wanted(&mut single, TIME)?)?;
-        let until = match single.first() {
-            Some(&CONTEXT_0) => Some(time(wanted(&mut wanted(&mut single, CONTEXT_0)?, TIME)?)?),
-            _ => None,
+        let mut single = wanted(rest, Tag::Sequence)?;
+        let mut about = wanted(&mut single, Tag::Sequence)?;
+        wanted(&mut about, Tag::Sequence)?;
+        wanted(&mut about, Tag::OctetString)?;
+        wanted(&mut about, Tag::OctetString)?;
+        let serial = wanted(&mut about, Tag::Integer)?;
+        let status = element(&mut single)?.header.tag().0;
+        let from = time(&mut single)?;
+        let until = match explicit(&mut single) {
+            Some(mut until) => Some(time(&mut until)?),
+            None => None,
         };
         Some(Single { serial, status, from, until })
     }
 }
-
-const SEQUENCE: u8 = 0x30;
-const OCTETS: u8 = 0x04;
-const INTEGER: u8 = 0x02;
-const ENUMERATED: u8 = 0x0a;
-const OBJECT: u8 = 0x06;
-const TIME: u8 = 0x18;
-const CONTEXT_0: u8 = 0xa0;
 
 /// id-pkix-ocsp-basic, the only kind of answer there is.
 const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
@@ -98,64 +92,54 @@ const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
 /// The list of what it says about certificates.
 fn singles(der: &[u8]) -> Option<&[u8]> {
     let mut all = der;
-    let mut outer = wanted(&mut all, SEQUENCE)?;
-    if !all.is_empty() || wanted(&mut outer, ENUMERATED)? != [0] {
+    let mut outer = wanted(&mut all, Tag::Sequence)?;
+    if !all.is_empty() || wanted(&mut outer, Tag::Enumerated)? != [0] {
         return None;
     }
-    let mut bytes = wanted(&mut wanted(&mut outer, CONTEXT_0)?, SEQUENCE)?;
-    if wanted(&mut bytes, OBJECT)? != BASIC {
+    let mut bytes = wanted(&mut explicit(&mut outer)?, Tag::Sequence)?;
+    if wanted(&mut bytes, Tag::Oid)? != BASIC {
         return None;
     }
-    let mut answer = wanted(&mut wanted(&mut bytes, OCTETS)?, SEQUENCE)?;
-    let mut data = wanted(&mut answer, SEQUENCE)?;
+    let mut answer = wanted(&mut wanted(&mut bytes, Tag::OctetString)?, Tag::Sequence)?;
+    let mut data = wanted(&mut answer, Tag::Sequence)?;
     // A version may stand before who answers; both are of no interest here.
-    if data.first() == Some(&CONTEXT_0) {
-        element(&mut data)?;
-    }
+    explicit(&mut data);
     element(&mut data)?;
-    wanted(&mut data, TIME)?;
-    wanted(&mut data, SEQUENCE)
+    wanted(&mut data, Tag::GeneralizedTime)?;
+    wanted(&mut data, Tag::Sequence)
 }
 
-/// The contents of the next element if it has this tag.
-fn wanted<'a>(rest: &mut &'a [u8], tag: u8) -> Option<&'a [u8]> {
-    element(rest).filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
-}
-
-/// Takes the next element: its tag, which is one byte in all that is read here, and its contents.
-fn element<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let (&tag, after) = rest.split_first()?;
-    let (&first, after) = after.split_first()?;
-    let (length, after) = match first {
-        0..=0x7f => (usize::from(first), after),
-        0x81..=0x83 => {
-            let (bytes, after) = after.split_at_checked(usize::from(first & 0x7f))?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), after)
-        }
-        _ => return None,
-    };
-    let (contents, after) = after.split_at_checked(length)?;
+/// Takes the next element.
+fn element<'a>(rest: &mut &'a [u8]) -> Option<Any<'a>> {
+    let (after, found) = Any::from_der(rest).ok()?;
     *rest = after;
-    Some((tag, contents))
+    Some(found)
 }
 
-/// `YYYYMMDDHHMMSSZ` (RFC 5280 section 4.1.2.5.2).
-fn time(text: &[u8]) -> Option<SystemTime> {
-    let digits = text
-        .strip_suffix(b"Z")
-        .filter(|digits| digits.len() == 14 && digits.iter().all(u8::is_ascii_digit))?;
-    let text = std::str::from_utf8(digits).ok()?;
-    let (date, clock) = text.split_at(8);
-    humantime::parse_rfc3339(&format!(
-        "{}-{}-{}T{}:{}:{}Z",
-        &date[..4],
-        &date[4..6],
-        &date[6..],
-        &clock[..2],
-        &clock[2..4],
-        &clock[4..]
-    ))
-    .ok()
+/// The contents of the next element if it has this tag. It is taken in any case.
+fn wanted<'a>(rest: &mut &'a [u8], tag: Tag) -> Option<&'a [u8]> {
+    element(rest)
+        .filter(|found| found.class() == Class::Universal && found.tag() == tag)
+        .map(|found| found.data)
+}
+
+/// The contents of the next element if it is tagged as `[0] EXPLICIT`; it is taken only then.
+fn explicit<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut after = *rest;
+    let found = element(&mut after)?;
+    let is_it =
+        found.class() == Class::ContextSpecific && found.tag() == Tag(0) && found.header.is_constructed();
+    is_it.then(|| {
+        *rest = after;
+        found.data
+    })
+}
+
+/// Takes a time (RFC 5280 section 4.1.2.5.2).
+fn time(rest: &mut &[u8]) -> Option<SystemTime> {
+    let (after, found) = GeneralizedTime::from_der(rest).ok()?;
+    *rest = after;
+    found.utc_datetime().ok().map(SystemTime::from)
 }
 
 /// A number's bytes without the zeros before it.
@@ -169,6 +153,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const SEQUENCE: u8 = 0x30;
+    const OCTETS: u8 = 0x04;
+    const INTEGER: u8 = 0x02;
+    const ENUMERATED: u8 = 0x0a;
+    const OBJECT: u8 = 0x06;
+    const TIME: u8 = 0x18;
+    const CONTEXT_0: u8 = 0xa0;
 
     fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
         let length = contents.len();

@@ -1,6 +1,6 @@
 //! The admin listener: what it tells, and whom.
 
-use ringway::limits::{ADMIN_CONNECTIONS, ADMIN_PATIENCE, LOOKUPS_AT_ONCE, PLANS_AT_ONCE};
+use ringway::limits::{ADMIN_CONNECTIONS, LOOKUPS_AT_ONCE, PLANS_AT_ONCE};
 
 use tokio::io::AsyncWriteExt;
 
@@ -150,7 +150,6 @@ async fn clients_that_ask_and_do_not_read_keep_no_probe_out() {
     watcher.send("GET /api/events HTTP/1.0\r\n\r\n").await;
     watcher.until(b"\r\n\r\n").await.unwrap();
     let questions = "GET /ui/page.css HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1400);
-    let begun = std::time::Instant::now();
     let mut deaf = Vec::new();
     for _ in 1..ADMIN_CONNECTIONS {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -173,7 +172,12 @@ async fn clients_that_ask_and_do_not_read_keep_no_probe_out() {
         }
     };
     soon("the probe's answer", probe).await;
-    assert!(begun.elapsed() < ADMIN_PATIENCE, "they went by themselves");
+    // They have not gone by themselves, after the usual patience: only who had to has.
+    let is_gone = |stream: &&tokio::net::TcpStream| {
+        stream.try_write(b"x").is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
+    };
+    let gone = deaf.iter().filter(is_gone).count();
+    assert!(gone < ADMIN_CONNECTIONS / 2, "{gone} of them are gone");
     watcher.take_rest();
     for _ in 0..2 {
         watcher.until(b"event: sample").await.unwrap();

@@ -124,7 +124,9 @@ fn what_decides_is_pure() {
             .iter()
             .any(|part| name.starts_with(&format!("src/proxy/{part}")))
     };
-    for (name, text) in sources().into_iter().filter(|(name, _)| pure(name)) {
+    // Tests make the time that they hand in.
+    let is_judged = |name: &str| pure(name) && !name.ends_with("/tests.rs");
+    for (name, text) in sources().into_iter().filter(|(name, _)| is_judged(name)) {
         for line in code(&text) {
             for banned in ["tokio", "hyper", "Instant::now", "SystemTime::now"] {
                 assert!(!line.contains(banned), "{name} is not pure: {line}");
