@@ -11,8 +11,9 @@ use ringway::{
     preface::{Preface, read as read_preface},
     proxy::{
         client::{ForwardingHeaders, TrustedProxies},
-        head::{ClientFraming, Forwarding, write_answer, write_request},
+        head::{ClientFraming, Forwarding, write_final_answer, write_request},
         key::{Facts, Fields, KeyPolicy, OnMissingKey, Source},
+        own_fields::OwnFields,
         rewrite::{FieldChanges, Rewrite},
     },
 };
@@ -91,7 +92,13 @@ pub fn answer(data: &[u8]) {
             let body = if framing == Framing::Close { Framing::Chunked } else { framing };
             let mut out = Vec::new();
             let client = ClientFraming { body, keep_alive: true, version };
-            write_answer(&mut out, data, &head, client, Some(&changes()));
+            write_final_answer(
+                &mut out,
+                data,
+                &head,
+                (client, OwnFields::secured("max-age=1")),
+                Some(&changes()),
+            );
             if version == Version::Http2 {
                 continue;
             }
@@ -104,6 +111,12 @@ pub fn answer(data: &[u8]) {
                 _ => assert_eq!(codings, 0, "{}", show(&out)),
             }
             assert!(lines.iter().any(|line| line.eq_ignore_ascii_case(b"x-set: 1")), "{}", show(&out));
+            let name = b"strict-transport-security:";
+            let is_hsts = |line: &&Vec<u8>| {
+                line.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name))
+            };
+            let hsts: Vec<_> = lines.iter().filter(is_hsts).collect();
+            assert_eq!(hsts, [b"strict-transport-security: max-age=1"], "{}", show(&out));
         }
     }
 }

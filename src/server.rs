@@ -9,6 +9,7 @@ mod front;
 mod gate;
 mod handed;
 mod handshakes;
+mod introduction;
 mod listen;
 mod multiplex;
 mod site;

@@ -16,7 +16,7 @@ mod subject;
 mod upkeep;
 mod watch;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 pub use acme::Proofs;
 pub use backend::{BackendTls, BackendTlsPolicy};
@@ -91,6 +91,8 @@ pub struct TlsPolicy {
     pub client_ca: Option<PathBuf>,
     /// Time for a handshake.
     pub handshake_timeout: Duration,
+    /// The Strict-Transport-Security (RFC 6797) of every answer. `None`: a backend's, if it has one.
+    pub hsts: Option<Arc<str>>,
     /// Where the first certificate comes from by itself. `None`: from nowhere.
     pub acme: Option<AcmePolicy>,
     /// Clients may agree on HTTP/2 in the handshake.

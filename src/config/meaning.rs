@@ -138,6 +138,7 @@ fn tls(tls: Tls, http2: Http2) -> TlsPolicy {
         client_auth: tls.client_auth.value,
         client_ca: tls.client_ca.value,
         handshake_timeout: tls.handshake_timeout,
+        hsts: tls.hsts,
         offers_http2: http2 != Http2::Off,
     }
 }

@@ -3,7 +3,7 @@
 //! This is the one list of keys; documentation, schema and `effective` come from running it. Looks at each key alone;
 //! what keys mean together is for [`super::meaning`]. Start at [`read`].
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
@@ -66,6 +66,7 @@ pub(super) struct Tls {
     pub(super) client_auth: Located<ClientAuth>,
     pub(super) client_ca: Located<Option<PathBuf>>,
     pub(super) handshake_timeout: Duration,
+    pub(super) hsts: Option<Arc<str>>,
     pub(super) acme: Option<Acme>,
     /// The whole table.
     pub(super) at: Option<super::finding::Span>,
@@ -200,11 +201,13 @@ fn tls(section: &mut Section<'_>) -> Tls {
     let doc = "How long a handshake may take.";
     let kind = measure::Time::above_zero("no handshake could end");
     let handshake_timeout = section.key("handshake_timeout", kind, Duration::from_secs(10), doc).value;
+    let doc = "The Strict-Transport-Security (RFC 6797) of every answer here, in the place of a backend's; empty for none of ours.";
+    let hsts = section.key("hsts", text::OrEmpty(text::transport_security()), None, doc).value;
     let doc = "The first certificate is asked for, and renewed when a third of its time is left, by ACME (RFC 8555), with the proof tls-alpn-01: \
                this listener must be what answers at port 443 of each name.";
     let acme = section.optional_table("acme", doc, acme);
     let certificates = found.map_or(vec![], |listed| listed.items.into_iter().flatten().collect());
-    Tls { certificates, min_version, client_auth, client_ca, handshake_timeout, acme, at: section.at() }
+    Tls { certificates, min_version, client_auth, client_ca, handshake_timeout, hsts, acme, at: section.at() }
 }
 
 fn acme(section: &mut Section<'_>) -> Acme {

@@ -13,7 +13,7 @@ use std::{
 use super::{
     Gateway, PoolPlan,
     answer::{Answered, Cut, Receiving},
-    exchange::ClientEnd,
+    client_end::ClientEnd,
     head::{Forwarding, write_request, write_request_section},
     onward::Onward,
     policy::Failures,
@@ -102,6 +102,8 @@ pub(super) struct Attempt<'a> {
     pub(super) forwarding: Forwarding<'a>,
     /// What changes in the answer's fields.
     pub(super) changes: Option<&'a FieldChanges>,
+    /// What the answer says about the use of TLS (RFC 6797), whatever the backend says.
+    pub(super) hsts: Option<&'a str>,
     /// Both ends of the client's connection, for backends that want to know.
     pub(super) ends: Option<Ends>,
 }
@@ -245,6 +247,7 @@ impl Attempt<'_> {
             upgrade: self.forwarding.upgrade,
             onward: self.onward,
             changes: self.changes,
+            hsts: self.hsts,
             warmth: self.warmth(),
             latency: self.latency(),
         }

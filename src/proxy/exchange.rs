@@ -2,18 +2,14 @@
 //!
 //! Owns the order of steps: route, key, owners, attempts, refusal. Start at [`exchange`].
 
-use std::{
-    net::IpAddr,
-    rc::Rc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, task::Poll, time::Instant};
 
 use super::{
     Entered, Gateway, Held, Picture, PoolPlan,
     attempt::{Attempt, Outcome, Ran},
     choose::{Candidates, Next},
     claims::{RequestId, grpc_timeout, is_sane_id},
+    client_end::ClientEnd,
     head::Forwarding,
     hedge::hedge,
     onward::{Onward, Repeats, poll_gone},
@@ -32,70 +28,9 @@ use super::{
 use crate::{
     fleet::{PoolView, Room, Slot},
     http1::{Known, RequestHead, Version},
-    io::{Buffer, Deadline, Stream},
-    preface::Ends,
     ring::{MemberIndex, Place},
     tally::{AttemptEnd, OffOwner, Refusal},
 };
-
-/// The client's end of the exchange.
-#[derive(Debug)]
-pub struct ClientEnd {
-    /// Its bytes.
-    pub stream: Stream,
-    /// What was read from it and not used yet.
-    pub input: Buffer,
-    /// The connection's timer.
-    pub timer: Deadline,
-    /// The connection's other end, or whom a balancer named as such; loopback for a client on a Unix socket.
-    pub peer: IpAddr,
-    /// What was said about the client before its first request. On the heap, as most have nothing, and shared by the streams of one connection.
-    told: Option<Rc<Told>>,
-    /// The port of the listener that speaks TLS, if this one only says so.
-    pub redirect: Option<u16>,
-    /// Time without a byte passing in a body, in either direction.
-    pub idle_body_timeout: Duration,
-}
-
-/// What is known about a client before its first request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Both ends of its connection, if a balancer named them.
-    pub ends: Option<Ends>,
-    /// The subject of its certificate by RFC 4514, in printable ASCII.
-    pub subject: Option<String>,
-}
-
-impl ClientEnd {
-    /// The end of a connection that nothing has been read from.
-    pub fn new(
-        stream: Stream,
-        peer: IpAddr,
-        told: Option<Rc<Told>>,
-        idle_body_timeout: Duration,
-    ) -> ClientEnd {
-        ClientEnd {
-            stream,
-            input: Buffer::default(),
-            timer: Deadline::default(),
-            peer,
-            told,
-            redirect: None,
-            idle_body_timeout,
-        }
-    }
-
-    /// What was said about the client, for those who serve its streams.
-    pub fn take_told(&mut self) -> Option<Rc<Told>> {
-        self.told.take()
-    }
-
-    /// Both ends of the client's connection, as far as they have addresses.
-    pub fn ends(&self) -> Option<Ends> {
-        let told = self.told.as_ref().and_then(|told| told.ends);
-        told.or_else(|| self.stream.ends().map(|(source, destination)| Ends { source, destination }))
-    }
-}
 
 /// What becomes of the client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +183,7 @@ async fn attempts(
     let mut candidates = Candidates::new(pool, place, record.begun, rules);
     let total = [plan.forward.total_timeout, grpc_timeout(head)].into_iter().flatten().min();
     let total = total.map(|limit| record.begun + limit);
-    let told = client.told.clone();
+    let before = client.told.clone();
     let forwarding = Forwarding {
         peer: client.peer,
         secure: client.stream.is_secure(),
@@ -257,7 +192,7 @@ async fn attempts(
         headers: picture.plan.trusted.headers,
         request_id: record.request_id,
         via: picture.plan.via.as_deref().map(str::as_bytes),
-        subject: told.as_ref().and_then(|told| told.subject.as_deref()),
+        subject: before.as_ref().and_then(|told| told.subject.as_deref()),
         upgrade,
         websocket_key: upgrade.filter(|_| head.version == Version::Http2).map(|_| gateway.random()),
         rewrite,
@@ -329,6 +264,7 @@ async fn attempts(
             total,
             fresh,
             changes: told.as_ref().or(rewrite.map(|rewrite| &rewrite.response)),
+            hsts: before.as_ref().and_then(|told| told.hsts.as_deref()),
             forwarding: Forwarding { host: host.as_deref().map(str::as_bytes), ..forwarding },
             ends: plan.approach.preface.and_then(|_| client.ends()),
         };

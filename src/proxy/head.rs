@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use super::{
     client::{ForwardingHeaders, write_forwarded},
-    dates::Date,
     form::Carriage,
+    own_fields::{HSTS, OwnFields},
     rewrite::{FieldChanges, Rewrite},
 };
 use crate::{
@@ -264,29 +264,31 @@ pub fn write_answer(
     client: ClientFraming,
     changes: Option<&FieldChanges>,
 ) {
-    write_dated_answer(out, input, answer, (client, None), changes);
+    write_final_answer(out, input, answer, (client, OwnFields::default()), changes);
 }
 
-/// The same with a date, for one that has none.
-pub(super) fn write_dated_answer(
+/// [`write_answer`] with further fields.
+pub fn write_final_answer(
     out: &mut Vec<u8>,
     input: &[u8],
     answer: &AnswerHead,
-    (client, date): (ClientFraming, Option<&Date>),
+    (client, own): (ClientFraming, OwnFields<'_>),
     changes: Option<&FieldChanges>,
 ) {
-    // A route that says something about dates is obeyed.
-    let date = date.filter(|_| changes.is_none_or(|changes| !changes.speak_of(b"date")));
+    let own = own.unless_in(changes);
     let named = NamedFields::of(answer.names_fields, answer.fields(), input);
     let has_no_length = answer.is_interim() || answer.status == 204;
+    // Asked once, not for each field: mostly neither is there.
+    let is_choosy = changes.is_some() || own.hsts.is_some();
+    let is_replaced = |name: &[u8]| {
+        changes.is_some_and(|changes| changes.take_away(name))
+            || own.hsts.is_some() && name.eq_ignore_ascii_case(HSTS.as_bytes())
+    };
     let skip = |field: &Field| match field.known {
         // One length is written below.
         Known::ContentLength => true,
         known if known.is_hop_by_hop() => true,
-        _ => {
-            named.contain(field, input)
-                || changes.is_some_and(|changes| changes.take_away(field.name.of(input)))
-        }
+        _ => named.contain(field, input) || is_choosy && is_replaced(field.name.of(input)),
     };
     let length = match client.body {
         Framing::Length(length) => Some(length),
@@ -295,7 +297,7 @@ pub(super) fn write_dated_answer(
         _ => None,
     };
     if client.version == Version::Http2 {
-        return write_section(out, input, answer, (client, length, date), (changes, skip));
+        return write_section(out, input, answer, (client, length, own), (changes, skip));
     }
     write_status(out, answer.status, answer.reason(input));
     if answer.canonical {
@@ -311,11 +313,7 @@ pub(super) fn write_dated_answer(
     if let Some(changes) = changes {
         out.extend_from_slice(changes.lines());
     }
-    if let Some(date) = date {
-        for part in [&b"date: "[..], date, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
-    }
+    own.each(|name, value| [name, b": ", value, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part)));
     if client.body == Framing::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     } else if let Some(length) = length {
@@ -339,7 +337,7 @@ fn write_section(
     out: &mut Vec<u8>,
     input: &[u8],
     answer: &AnswerHead,
-    (client, length, date): (ClientFraming, Option<u64>, Option<&Date>),
+    (client, length, own): (ClientFraming, Option<u64>, OwnFields<'_>),
     (changes, skip): (Option<&FieldChanges>, impl Fn(&Field) -> bool),
 ) {
     let start = http2::begin_headers(out);
@@ -350,9 +348,7 @@ fn write_section(
     for (name, value) in changes.into_iter().flat_map(FieldChanges::added) {
         http2::write_field(out, name.as_bytes(), value.as_bytes());
     }
-    if let Some(date) = date {
-        http2::write_field(out, b"date", date);
-    }
+    own.each(|name, value| http2::write_field(out, name, value));
     if let Some(length) = length {
         http2::write_field(out, b"content-length", itoa::Buffer::new().format(length).as_bytes());
     }
@@ -589,7 +585,8 @@ mod tests {
             let date = *b"Sun, 06 Nov 1994 08:49:37 GMT";
             let date = (!answer.has_date).then_some(&date);
             let mut out = Vec::new();
-            write_dated_answer(&mut out, text.as_bytes(), &answer, (client, date), changes);
+            let own = OwnFields { date, hsts: None };
+            write_final_answer(&mut out, text.as_bytes(), &answer, (client, own), changes);
             String::from_utf8(out).unwrap()
         };
         let without = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";

@@ -16,7 +16,7 @@ use super::{
     Gateway,
     attempt::{Attempt, Late, Outcome},
     choose::{Candidates, Next},
-    exchange::ClientEnd,
+    client_end::ClientEnd,
     head::Forwarding,
     onward::{Onward, Repeats, poll_gone},
     policy::HostHeader,

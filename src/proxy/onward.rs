@@ -13,7 +13,7 @@ use super::{
     Gateway, PoolPlan,
     budget::{Budget, Rates},
     choose::Candidates,
-    exchange::ClientEnd,
+    client_end::ClientEnd,
     policy::RepeatPolicy,
     repeat::backoff,
 };

@@ -5,8 +5,9 @@
 use std::time::SystemTime;
 
 use super::{
+    client_end::ClientEnd,
     dates::date_of,
-    exchange::{After, ClientEnd},
+    exchange::After,
     key::host_of,
     record::{Ended, Record},
     request_body::RequestBody,
@@ -77,8 +78,8 @@ async fn answer_instead(
     };
     let told = if record.tells { record.told() } else { Vec::new() };
     let told = told.iter().map(|(name, value)| (*name, &**value));
-    let fields: Vec<(&str, &str)> =
-        location.map(|location| ("location", location)).into_iter().chain(told).collect();
+    let location = location.map(|location| ("location", location));
+    let fields: Vec<(&str, &str)> = location.into_iter().chain(client.hsts()).chain(told).collect();
     write_refusal(&mut out, refusal, &asked, &fields);
     let written = write_bounded(client, &out).await;
     record.gateway.buffers.recycle(out);

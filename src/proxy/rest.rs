@@ -9,7 +9,8 @@ use super::{
     Picture, Plan,
     answer::Answered,
     attempt::{Attempt, Begun, Outcome},
-    exchange::{After, ClientEnd, after_answer},
+    client_end::ClientEnd,
+    exchange::{After, after_answer},
     form::Carriage,
     head::Forwarding,
     onward::Onward,
@@ -104,6 +105,7 @@ impl LongAnswer {
             fresh: false,
             forwarding,
             changes: None,
+            hsts: None,
             ends: None,
         };
         let mut body = RequestBody::new(Framing::None, 0, None);

@@ -14,7 +14,7 @@ use std::{
 use super::{
     answer::{Answered, Cut},
     attempt::{Attempt, Driven},
-    exchange::ClientEnd,
+    client_end::ClientEnd,
     request_body::RequestBody,
     waits::{Slow, Waits},
 };

@@ -6,8 +6,9 @@ use std::{cell::Cell, time::Instant};
 
 use super::{
     dates::Dates,
-    head::{ClientFraming, write_dated_answer},
+    head::{ClientFraming, write_final_answer},
     onward::Onward,
+    own_fields::OwnFields,
     policy::{Failures, Verdict},
     rewrite::FieldChanges,
     warmth,
@@ -67,6 +68,8 @@ pub(super) struct Terms<'a> {
     pub(super) onward: &'a Onward<'a>,
     /// What changes in the answer's fields.
     pub(super) changes: Option<&'a FieldChanges>,
+    /// What the answer says about the use of TLS (RFC 6797), whatever the backend says.
+    pub(super) hsts: Option<&'a str>,
     /// Where is counted how warm the backend is, and by which header, while that decides about its ramp.
     pub(super) warmth: Option<(&'a str, &'a BackendCells)>,
     /// Where its latency is counted, and which answers are none worth counting, while the backend's bound follows it.
@@ -88,7 +91,8 @@ impl Terms<'_> {
         }
         let client = self.client_framing(framing);
         let date = if head.has_date { None } else { Some(self.dates.at(now)) };
-        write_dated_answer(out, input, head, (client, date.as_ref()), self.changes);
+        let own = OwnFields { date: date.as_ref(), hsts: self.hsts };
+        write_final_answer(out, input, head, (client, own), self.changes);
         client
     }
 

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use super::{attempt::Attempt, exchange::ClientEnd, leaving::Leaving, record::Record};
+use super::{attempt::Attempt, client_end::ClientEnd, leaving::Leaving, record::Record};
 use crate::{
     fleet::Backend,
     io::{Buffer, BufferPool, ReadHalf, WriteHalf},

@@ -4,38 +4,33 @@
 //! socket and a timer: no buffer, no head.
 
 use std::{
-    io,
     net::IpAddr,
     rc::Rc,
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
+use tokio::io::AsyncWriteExt;
 
 use super::{
     ClientPolicy, Http2,
     admission::Permit,
+    introduction::introduce,
     multiplex,
     worker::{House, Room},
 };
 use crate::{
     http1::{HeadError, Parsed, RequestHead, Version, has_head_end},
     http2,
-    io::{Secure, Stream},
+    io::Stream,
     limits::{BUFFER_BYTES, DRAIN_IDLE, LINGER, TLS_GOODBYE},
-    preface::{self, Preface},
     proxy::{
         claims::RequestId,
-        exchange::{After, ClientEnd, Told, exchange},
+        client_end::ClientEnd,
+        exchange::{After, exchange},
         refuse::{Asked, write_bounded, write_refusal},
     },
-    tally::{HandshakeEnd, Refusal, Rejected},
-    tls::{ListenerTls, PROOF, Proofs, subject_of},
+    tally::Refusal,
 };
 
 /// Serves a connection to its end.
@@ -153,113 +148,6 @@ async fn left(house: &House, room: &Room, number: u64) {
     })
     .await;
     tokio::time::sleep(DRAIN_IDLE).await;
-}
-
-/// What comes before the first request: the PROXY protocol, and the handshake of TLS. `None`: it did not come about.
-async fn introduce(
-    house: &House,
-    mut stream: Stream,
-    mut peer: IpAddr,
-    permit: &mut Permit,
-) -> Option<ClientEnd> {
-    let doorway = permit.doorway().clone();
-    let mut told = Told::default();
-    if doorway.begins_with_preface(peer) {
-        match preface(house, &mut stream).await {
-            None => {
-                tracing::debug!(%peer, "a connection from a balancer does not begin with the PROXY protocol");
-                permit.reject(Rejected::Preface);
-                return None;
-            }
-            Some(Preface::Of(named)) => {
-                peer = named.source.ip().to_canonical();
-                told.ends = Some(named);
-                permit.count_address(peer).ok()?;
-            }
-            Some(_) => {}
-        }
-    }
-    if let Some(tls) = &doorway.tls {
-        stream = handshake(house, stream, peer, tls).await?;
-        told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
-    }
-    let told = (told != Told::default()).then(|| Rc::new(told));
-    Some(ClientEnd::new(stream, peer, told, house.policy().idle_body_timeout))
-}
-
-/// Reads what a balancer says about its client, and not a byte more. `None`: nothing that could be understood, or not in time.
-async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
-    let mut bytes = Vec::new();
-    let read = async {
-        loop {
-            match preface::read(&bytes) {
-                Ok(Preface::More(missing)) => {
-                    let had = bytes.len();
-                    bytes.resize(had + missing, 0);
-                    stream.read_exact(&mut bytes[had..]).await.ok()?;
-                }
-                Ok(whole) => return Some(whole),
-                Err(error) => {
-                    tracing::debug!(%error, "a connection is refused");
-                    return None;
-                }
-            }
-        }
-    };
-    let read = tokio::time::timeout(house.policy().request_head_timeout, read).await;
-    read.ok().flatten()
-}
-
-/// The stream after the handshake.
-async fn handshake(house: &House, stream: Stream, peer: IpAddr, tls: &ListenerTls) -> Option<Stream> {
-    let Stream::Tcp(stream) = stream else { return None };
-    let place = house.handshakes.enter();
-    let shake = async {
-        match tls.proofs() {
-            None => TlsAcceptor::from(tls.config()).accept(stream).await,
-            // On the heap: few listeners have an authority.
-            Some(proofs) => Box::pin(shake_or_prove(stream, tls, proofs)).await,
-        }
-    };
-    let shake = tokio::time::timeout(tls.handshake_timeout(), shake);
-    let shaken = tokio::select! {
-        shaken = shake => shaken,
-        () = place.lost() => {
-            tls.count(HandshakeEnd::CrowdedOut);
-            return None;
-        }
-    };
-    match shaken {
-        Ok(Ok(session)) => {
-            tls.count(HandshakeEnd::Done);
-            Some(Stream::Secure(Box::new(Secure::new(session))))
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "a TLS handshake failed");
-            tls.count(HandshakeEnd::Failed);
-            None
-        }
-        Err(_) => {
-            tls.count(HandshakeEnd::Timeout);
-            None
-        }
-    }
-}
-
-/// A handshake with a client, or one that proves a name to an authority and carries nothing after that.
-async fn shake_or_prove(
-    stream: TcpStream,
-    tls: &ListenerTls,
-    proofs: &Proofs,
-) -> io::Result<TlsStream<TcpStream>> {
-    let start = LazyConfigAcceptor::new(Default::default(), stream).await?;
-    let proves = start.client_hello().alpn().into_iter().flatten().any(|protocol| protocol == PROOF);
-    let mut session = start.into_stream(if proves { proofs.config() } else { tls.config() }).await?;
-    if proves {
-        session.shutdown().await?;
-        return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "a name was proved"));
-    }
-    Ok(session)
 }
 
 /// Reads what the connection is ready for. `Some(false)`: its end. `None`: nothing, because the runtime takes a new connection for
@@ -427,7 +315,7 @@ pub(super) async fn refuse_head(
     let id = RequestId::new(house.gateway.random());
     let mut out = house.gateway.buffers.output();
     let asked = Asked { version, request_id: &id.0, head_only, by_grpc: false, keep_alive: false };
-    write_refusal(&mut out, refusal, &asked, &[]);
+    write_refusal(&mut out, refusal, &asked, client.hsts().as_slice());
     let written = write_bounded(client, &out).await;
     house.gateway.log_refused_head(client.peer, version, refusal, &id.0, begun);
     house.gateway.buffers.recycle(out);

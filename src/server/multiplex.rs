@@ -21,7 +21,10 @@ use crate::{
     http2::{self, Arrival, ErrorCode, Fault, Limits, Mux},
     io::{Carrier, Deadline, Stopped, Stream},
     limits::{DRAIN_IDLE, HTTP2_CONNECTION_WINDOW, HTTP2_STREAM_WINDOW, HTTP2_STREAMS, LINGER},
-    proxy::exchange::{ClientEnd, Told, exchange},
+    proxy::{
+        client_end::{ClientEnd, Told},
+        exchange::exchange,
+    },
     tally::Http2Fault,
 };
 

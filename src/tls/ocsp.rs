@@ -258,6 +258,7 @@ mod tests {
             client_ca: None,
             handshake_timeout: Duration::from_secs(1),
             offers_http2: true,
+            hsts: None,
             acme: None,
         };
         let write = |serial: &[u8], until: &str| {

@@ -318,6 +318,7 @@ fn wrong_files_are_named_with_what_is_wrong() {
             client_ca: None,
             handshake_timeout: std::time::Duration::from_secs(1),
             offers_http2: true,
+            hsts: None,
             acme: None,
         };
         ListenerTls::load(policy).map_err(|problem| problem.to_string())
@@ -608,6 +609,51 @@ async fn http2_is_spoken_with_those_who_ask_for_it() {
         assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
         proxy.counts("ringway_http2_connections_total", &[], 1.0).await;
     }
+}
+
+#[tokio::test]
+async fn all_answers_by_tls_say_so_where_the_listener_does() {
+    let (folder, authority) = (Directory::new(), Authority::new());
+    let reply = "HTTP/1.1 200 OK\r\nstrict-TRANSPORT-security: max-age=1\r\ncontent-length: 0\r\n\r\n";
+    let origin = Origin::answering("one", reply.as_bytes()).await;
+    let certificates = pair(&folder, "a", &authority.sign(&["a.example"]));
+    let hsts = "max-age=31536000; includeSubDomains";
+    let own = "set = { strict-transport-security = \"max-age=0\" }";
+    let routes = format!(
+        "[[routes]]\npath_prefix = \"/app\"\npool = \"p\"\n\
+         [[routes]]\npath_prefix = \"/own\"\npool = \"p\"\n[routes.response_headers]\n{own}\n"
+    );
+    let text = secured(&[&origin], &format!("certificates = [{certificates}]\nhsts = \"{hsts}\"")) + &routes;
+    let proxy = Proxy::start(&text).await;
+    let said = |head: &str| -> Vec<String> {
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        let of_hsts = lines.filter(|(name, _)| name.eq_ignore_ascii_case("strict-transport-security"));
+        of_hsts.map(|(_, value)| value.to_owned()).collect()
+    };
+    let relay = through(&proxy, authority.client(None), "a.example").await;
+    for (request, status, wanted) in [
+        ("GET /app HTTP/1.1\r\nHost: a.example\r\n\r\n", 200, hsts),
+        ("GET /own HTTP/1.1\r\nHost: a.example\r\n\r\n", 200, "max-age=0"),
+        ("GET /none HTTP/1.1\r\nHost: a.example\r\n\r\n", 404, hsts),
+        ("GET /app HTTP/1.1\r\nHost : a.example\r\n\r\n", 400, hsts),
+    ] {
+        let answer = Client::connect(relay.address).await.send(request).await.answer().await;
+        assert_eq!((answer.status, said(&answer.head)), (status, vec![wanted.to_owned()]), "{request}");
+    }
+    let mut config = authority.client(None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let session = handshake(&proxy, &Arc::new(config), "a.example").await.unwrap();
+    let mut client = super::support::http2::speak(session).await;
+    for (path, status, wanted) in [("/app", 200, hsts), ("/own", 200, "max-age=0"), ("/none", 404, hsts)] {
+        let answer = super::support::http2::ask(&mut client, super::support::http2::get(path)).await.unwrap();
+        let values: Vec<_> = answer.fields.get_all("strict-transport-security").iter().collect();
+        let values: Vec<&str> = values.iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!((answer.status, values), (status, vec![wanted]), "{path}");
+    }
+    // What the backend says is its own affair where the listener says nothing.
+    let proxy = Proxy::start(&secured(&[&origin], &format!("certificates = [{certificates}]"))).await;
+    let relay = through(&proxy, authority.client(None), "a.example").await;
+    assert_eq!(said(&super::support::get(relay.address, "/", "").await.head), ["max-age=1"]);
 }
 
 #[test]

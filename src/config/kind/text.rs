@@ -17,8 +17,10 @@ use crate::{
 };
 
 mod authority;
+mod hsts;
 
 pub(in crate::config) use authority::{mail, proved_name, secure_url};
+pub(in crate::config) use hsts::transport_security;
 
 /// Why a text does not fit, and what to write in its place.
 pub(in crate::config) struct Fault {

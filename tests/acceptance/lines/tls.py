@@ -16,6 +16,7 @@ from proxy import Proxy, pool
 
 LENGTH = 5_000_000
 SWAP_SECONDS = 1.0
+HSTS_SECONDS = 31536000
 
 
 def run(report, ground):
@@ -27,10 +28,11 @@ def run(report, ground):
     listener = '[[listeners]]\naddress = "127.0.0.1:{port}"\n[listeners.tls]\ncertificates = [{files}]\n{more}\n'
     files = ", ".join(f'"{file}"' for file in certificates)
     proxy = Proxy(ground, pool("cache", {origin.name: origin.port}),
-                  listener.format(port=optional, files=files, more=""),
+                  listener.format(port=optional, files=files, more=f'hsts = "max-age={HSTS_SECONDS}; includeSubDomains"'),
                   listener.format(port=required, files=files,
                                   more=f'client_certificates = "required"\nclient_ca = "{authority.certificate}"'))
     curl(report, authority, optional, required, own)
+    security(report, authority, optional)
     versions(report, authority, optional)
     names(report, authority, optional)
     resumption(report, authority, optional)
@@ -68,6 +70,18 @@ def curl(report, authority, plain, required, own):
     report.expect(got.startswith("exit 5"), f"curl without the certificate that is required: {got}")
     got = get(required, "--cert", own)
     report.expect(got == small, f"curl with it: {got}")
+
+
+def security(report, authority, port):
+    """What curl keeps of Strict-Transport-Security, from a backend's answer and from a refusal."""
+    for word, method in (("a backend's answer", "GET"), ("a refusal", "TRACE")):
+        kept = authority.folder / "hsts"
+        kept.unlink(missing_ok=True)
+        subprocess.run([tool("curl"), "-sS", "-X", method, "-o", "/dev/null", "--hsts", str(kept), "--cacert", str(authority.certificate), "--resolve",
+                        f"a.example:{port}:127.0.0.1", f"https://a.example:{port}/"], timeout=30, check=False)
+        hosts = [line.split()[0] for line in kept.read_text().splitlines() if not line.startswith("#")]
+        # The dot says that it holds for the hosts below, too.
+        report.expect(hosts == [".a.example"], f"hosts that curl asks by https alone after {word}: {hosts}")
 
 
 def client(port, *more):
