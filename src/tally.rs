@@ -200,6 +200,8 @@ reasons! {
         MaxForwards = "max_forwards",
         /// 308: this listener only says that another one speaks TLS.
         Redirected = "redirected",
+        /// 400: HTTP in the clear where a handshake of TLS was to begin.
+        NotSecure = "not_secure",
         /// 400: no key where the pool requires one.
         NoKey = "no_key",
         /// 400: the route changes the path's beginning, and the path has dot segments or would begin with two slashes.
@@ -247,7 +249,7 @@ impl Refusal {
         match self {
             Refusal::MaxForwards => 200,
             Refusal::Redirected => 308,
-            Refusal::Malformed | Refusal::NoKey | Refusal::DotSegments => 400,
+            Refusal::Malformed | Refusal::NotSecure | Refusal::NoKey | Refusal::DotSegments => 400,
             Refusal::NoRoute => 404,
             Refusal::Method => 405,
             Refusal::RequestTimeout => 408,

@@ -208,6 +208,7 @@ fn grpc_status(refusal: Refusal) -> &'static str {
     match refusal {
         // INVALID_ARGUMENT
         Refusal::Malformed
+        | Refusal::NotSecure
         | Refusal::NoKey
         | Refusal::DotSegments
         | Refusal::TargetTooLong
@@ -236,6 +237,7 @@ fn grpc_status(refusal: Refusal) -> &'static str {
 fn phrases(refusal: Refusal) -> (&'static str, &'static str) {
     match refusal {
         Refusal::Malformed => ("Bad Request", "the request is not valid HTTP/1.1"),
+        Refusal::NotSecure => ("Bad Request", "this port speaks TLS: ask it by https"),
         Refusal::MaxForwards => ("OK", ""),
         Refusal::Redirected => ("Permanent Redirect", "this is served by https only"),
         Refusal::DotSegments => {

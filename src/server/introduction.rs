@@ -1,8 +1,9 @@
 //! What comes before a connection's first request: what a balancer says of its client, and the handshake of TLS.
 //!
-//! Owns its order and its bounds in time. Believes no balancer that is not listed. Reads nothing of a request.
+//! Owns its order and its bounds in time. Believes no balancer that is not listed. Reads nothing of a request, but to see that one came where TLS
+//! was to begin.
 
-use std::{io, net::IpAddr, rc::Rc};
+use std::{io, net::IpAddr, rc::Rc, time::Instant};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,12 +11,17 @@ use tokio::{
 };
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
-use super::{admission::Permit, worker::House};
+use super::{
+    admission::Permit,
+    connection::{linger, refuse_head},
+    worker::House,
+};
 use crate::{
+    http1::Version,
     io::{Secure, Stream},
     preface::{self, Preface},
     proxy::client_end::{ClientEnd, Told},
-    tally::{HandshakeEnd, Rejected},
+    tally::{HandshakeEnd, Refusal, Rejected},
     tls::{ListenerTls, PROOF, Proofs, subject_of},
 };
 
@@ -44,7 +50,21 @@ pub(super) async fn introduce(
         }
     }
     if let Some(tls) = &doorway.tls {
-        stream = handshake(house, stream, peer, tls).await?;
+        let begun = Instant::now();
+        stream = match handshake(house, stream, peer, tls).await {
+            Shaken::Session(session) => Stream::Secure(session),
+            Shaken::Clear(stream, head_only) => {
+                let told = (told != Told::default()).then(|| Rc::new(told));
+                let mut client =
+                    ClientEnd::new(Stream::Tcp(stream), peer, told, house.policy().idle_body_timeout);
+                let asked = (Version::Http11, head_only);
+                if refuse_head(house, &mut client, Refusal::NotSecure, begun, asked).await {
+                    linger(&mut client).await;
+                }
+                return None;
+            }
+            Shaken::Nothing => return None,
+        };
         told.subject = stream.peer_certificate().and_then(|certificate| subject_of(&certificate));
         told.hsts = doorway.policy.tls.as_ref().and_then(|tls| tls.hsts.clone());
     }
@@ -75,40 +95,50 @@ async fn preface(house: &House, stream: &mut Stream) -> Option<Preface> {
     read.ok().flatten()
 }
 
-/// The stream after the handshake.
-async fn handshake(house: &House, stream: Stream, peer: IpAddr, tls: &ListenerTls) -> Option<Stream> {
-    let Stream::Tcp(stream) = stream else { return None };
+/// What a handshake came to.
+enum Shaken {
+    Session(Box<Secure>),
+    /// The client began to speak HTTP instead; it asks for no more than a head.
+    Clear(TcpStream, bool),
+    Nothing,
+}
+
+async fn handshake(house: &House, stream: Stream, peer: IpAddr, tls: &ListenerTls) -> Shaken {
+    let Stream::Tcp(stream) = stream else { return Shaken::Nothing };
     let place = house.handshakes.enter();
     let shake = async {
-        match tls.proofs() {
+        let mut begin = [0; 5];
+        let length = stream.peek(&mut begin).await?;
+        // No record of TLS begins with a letter, and every method does.
+        if begin[..length].first().is_some_and(u8::is_ascii_uppercase) {
+            return Ok(Shaken::Clear(stream, begin == *b"HEAD "));
+        }
+        let session = match tls.proofs() {
             None => TlsAcceptor::from(tls.config()).accept(stream).await,
             // On the heap: few listeners have an authority.
             Some(proofs) => Box::pin(shake_or_prove(stream, tls, proofs)).await,
-        }
+        };
+        session.map(|session| Shaken::Session(Box::new(Secure::new(session))))
     };
     let shake = tokio::time::timeout(tls.handshake_timeout(), shake);
     let shaken = tokio::select! {
         shaken = shake => shaken,
         () = place.lost() => {
             tls.count(HandshakeEnd::CrowdedOut);
-            return None;
+            return Shaken::Nothing;
         }
     };
-    match shaken {
-        Ok(Ok(session)) => {
-            tls.count(HandshakeEnd::Done);
-            Some(Stream::Secure(Box::new(Secure::new(session))))
-        }
+    let (end, shaken) = match shaken {
+        Ok(Ok(Shaken::Session(session))) => (HandshakeEnd::Done, Shaken::Session(session)),
+        Ok(Ok(other)) => (HandshakeEnd::Failed, other),
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "a TLS handshake failed");
-            tls.count(HandshakeEnd::Failed);
-            None
+            (HandshakeEnd::Failed, Shaken::Nothing)
         }
-        Err(_) => {
-            tls.count(HandshakeEnd::Timeout);
-            None
-        }
-    }
+        Err(_) => (HandshakeEnd::Timeout, Shaken::Nothing),
+    };
+    tls.count(end);
+    shaken
 }
 
 /// A handshake with a client, or one that proves a name to an authority and carries nothing after that.

@@ -295,9 +295,22 @@ async fn silence_and_plain_words_end_a_handshake() {
     let mut silent = Client::connect(proxy.address).await;
     silent.is_closed().await;
     proxy.counts("ringway_tls_handshakes_total", &["result=\"timeout\""], 1.0).await;
-    let mut plain = Client::connect(proxy.address).await;
-    plain.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    proxy.counts("ringway_tls_handshakes_total", &["result=\"failed\""], 1.0).await;
+    for (request, has_body) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), true),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), false),
+        (format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000)), true),
+    ] {
+        let mut plain = Client::connect(proxy.address).await;
+        let method = request.split(' ').next().unwrap();
+        let answer = plain.send(&request).await.answer_to(method).await;
+        assert_eq!((answer.status, answer.text().contains("https")), (400, has_body), "{method}");
+        assert!(plain.is_closed().await, "{method}");
+    }
+    // No HTTP, and so no answer in it.
+    let mut noise = Client::connect(proxy.address).await;
+    noise.send([0x80; 100]).await;
+    proxy.counts("ringway_refusals_total", &["reason=\"not_secure\""], 3.0).await;
+    proxy.counts("ringway_tls_handshakes_total", &["result=\"failed\""], 4.0).await;
     assert!(origin.seen().is_empty());
     eventually("both are gone", || proxy.view().pools[0].members[0].backend.in_flight() == 0).await;
 }

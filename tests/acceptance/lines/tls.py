@@ -73,7 +73,7 @@ def curl(report, authority, plain, required, own):
 
 
 def security(report, authority, port):
-    """What curl keeps of Strict-Transport-Security, from a backend's answer and from a refusal."""
+    """What curl keeps of Strict-Transport-Security, from a backend's answer and from a refusal; and what it is told in the clear."""
     for word, method in (("a backend's answer", "GET"), ("a refusal", "TRACE")):
         kept = authority.folder / "hsts"
         kept.unlink(missing_ok=True)
@@ -82,6 +82,9 @@ def security(report, authority, port):
         hosts = [line.split()[0] for line in kept.read_text().splitlines() if not line.startswith("#")]
         # The dot says that it holds for the hosts below, too.
         report.expect(hosts == [".a.example"], f"hosts that curl asks by https alone after {word}: {hosts}")
+    done = subprocess.run([tool("curl"), "-sS", "-w", "%{http_code}", f"http://127.0.0.1:{port}/"], capture_output=True, text=True,
+                          timeout=30, check=False)
+    report.expect("https" in done.stdout and done.stdout.endswith("400"), f"curl in the clear: {done.stdout.splitlines()}")
 
 
 def client(port, *more):
