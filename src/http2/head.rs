@@ -333,10 +333,14 @@ pub(super) struct TrailerSection {
 impl TrailerSection {
     /// Takes a field.
     pub(super) fn take(&mut self, entry: Entry<'_>) {
+        // What is refused costs no more: one byte of a section can name a field of four thousand.
+        if self.is_malformed {
+            return;
+        }
         let size = entry.name.len() + entry.value.len() + 4;
         self.fields += 1;
         let is_over = self.lines.len() + size > TRAILER_BYTES - 1024 || self.fields > TRAILER_FIELDS;
-        if entry.name.first() == Some(&b':') || check_field(entry).is_err() || is_over {
+        if is_over || entry.name.first() == Some(&b':') || check_field(entry).is_err() {
             self.is_malformed = true;
         } else if may_trail(entry.name) {
             self.lines.extend_from_slice(entry.name);

@@ -252,8 +252,8 @@ impl Mux {
         let is_there = state.find(id).is_some();
         let Some(one) = state.find(id).filter(|one| one.lost.is_none()) else {
             return match state.ending_of(id) {
-                Some(true) => Ok(()),
-                None if is_there => Ok(()),
+                Some(true) => for_nothing(state, block, now),
+                None if is_there => for_nothing(state, block, now),
                 Some(false) => Err(Fault {
                     code: ErrorCode::StreamClosed,
                     kind: Http2Fault::Protocol,
@@ -365,4 +365,10 @@ fn unpadded(head: FrameHead, payload: &[u8]) -> Result<&[u8], Fault> {
     let Some((&padding, rest)) = payload.split_first() else { return Err(wrong_size()) };
     let length = rest.len().checked_sub(padding.into()).ok_or(broken("more padding than there is frame"))?;
     Ok(&rest[..length])
+}
+
+/// A field section on a stream that we have ended may have been on its way, once. It is read all the same, for the sake of the table, and so
+/// counts by its length.
+fn for_nothing(state: &mut State, block: &[u8], now: Instant) -> Result<(), Fault> {
+    (0..=block.len() / MAX_PAYLOAD).try_for_each(|_| state.patience.try_one(Http2Fault::IdleTalk, now))
 }
