@@ -162,6 +162,7 @@ impl Upstreams {
 
     /// Closes those whose time is over and those that their backend has closed.
     pub fn sweep(&self, now: Instant) {
+        self.shared.sweep();
         for stack in self.stacks.borrow_mut().iter_mut() {
             let Some(backend) = &stack.backend else { continue };
             let cells = backend.cells(self.worker);

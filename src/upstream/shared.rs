@@ -99,6 +99,12 @@ impl Shared {
         })
     }
 
+    /// Lets go of connections that take no further stream: whoever carries their bytes closes them with the last one. Nobody may ask for their
+    /// backends again.
+    pub(super) fn sweep(&self) {
+        self.backends.borrow_mut().iter_mut().for_each(|of| of.trunks.retain(|trunk| !trunk.mux.is_spent()));
+    }
+
     /// Waits while somebody else opens a connection to this backend. `None` if nobody does: then it is the caller's to do.
     pub(super) async fn opening<'a>(&'a self, backend: &Backend) -> Option<Opening<'a>> {
         let mut has_waited = false;

@@ -418,6 +418,30 @@ async fn an_answer_that_has_come_whole_counts_though_the_connection_is_gone() {
 }
 
 #[tokio::test]
+async fn a_connection_that_has_idled_for_its_time_is_closed_though_nobody_asks_again() {
+    let (closed, is_closed) = tokio::sync::watch::channel(false);
+    let origin = super::support::Origin::with("one", move |mut peer| {
+        let closed = closed.clone();
+        async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            peer.stream.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+            let before = peer.until_bytes(88).await;
+            peer.until_bytes(before + 50).await;
+            peer.stream.write_all(&frame(1, 5, 1, &section(&[(":status", "204")]))).await.unwrap();
+            let _ = peer.stream.read_to_end(&mut Vec::new()).await;
+            closed.send_replace(true);
+        }
+    })
+    .await;
+    let config = text(&[], "connections.keep_alive = \"100ms\"", "kind = \"off\"")
+        .replace("backends = []", &format!("backends = [\"{}\"]", origin.address));
+    let proxy = Proxy::start(&config).await;
+    assert_eq!(get(proxy.address, "/", "").await.status, 204);
+    eventually("it is closed", || *is_closed.borrow()).await;
+    proxy.counts("ringway_upstream_connections_closed_total", &["reason=\"idle\""], 1.0).await;
+}
+
+#[tokio::test]
 async fn an_end_that_comes_late_is_no_reason_for_a_reset() {
     let (said, mut heard) = tokio::sync::mpsc::channel(1);
     let origin = super::support::Origin::with("one", move |mut peer| {
