@@ -6,7 +6,7 @@
 use std::{
     net::IpAddr,
     rc::Rc,
-    task::{Poll, Waker},
+    task::{Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -54,12 +54,15 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         }
     };
     client.redirect = doorway.redirect();
+    // When the wait for the next request began: bytes of TLS that bring none of it do not begin it anew.
+    let mut begun = None;
     let is_http2 = match doorway.http2() {
         Http2::PriorKnowledge if !client.stream.is_secure() => {
             let number = house.check_in();
+            begun = Some(Instant::now());
             let begins = tokio::select! {
                 biased;
-                begins = Box::pin(begins_with_http2(&house, &mut client)) => Some(begins),
+                begins = Box::pin(begins_with_http2(&house, &mut client, &mut begun)) => Some(begins),
                 () = Box::pin(left(&house, &room, number)) => None,
             };
             house.check_out(number);
@@ -81,8 +84,8 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
     let number = house.check_in();
     // A new connection must speak up as fast as a begun head must end.
     let mut patience = house.policy().request_head_timeout;
-    // When the wait for the next request began: bytes of TLS that bring none of it do not begin it anew.
-    let mut begun = None;
+    // Of what was looked at already, the time goes on.
+    let mut first = begun.filter(|_| !client.input.is_empty());
     let mut is_known = false;
     let mut make_known = |waker: &Waker| {
         if !std::mem::replace(&mut is_known, true) {
@@ -99,7 +102,7 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
         house.gate.enter().await;
         let goes_on = match first_bytes(&house, &mut client).await {
             // On the heap while it lasts: a connection that idles does not carry room for a turn.
-            Some(true) => Box::pin(turn(&house, &room, &mut client)).await,
+            Some(true) => Box::pin(turn(&house, &room, &mut client, first.take())).await,
             Some(false) => false,
             None => {
                 house.gate.leave();
@@ -118,9 +121,24 @@ pub(super) async fn serve(house: Rc<House>, stream: Stream, peer: IpAddr, mut pe
     client.stream.say_goodbye(TLS_GOODBYE).await;
 }
 
-/// Whether what a client says first is HTTP/2.
-async fn begins_with_http2(house: &House, client: &mut ClientEnd) -> bool {
-    let due = Instant::now() + house.policy().request_head_timeout;
+/// Whether what a client says first is HTTP/2. `begun` is when it could have begun, and then when it did.
+async fn begins_with_http2(house: &House, client: &mut ClientEnd, begun: &mut Option<Instant>) -> bool {
+    let (limit, buffers) = (house.policy().request_head_timeout, &house.gateway.buffers);
+    let ClientEnd { stream, input, timer, .. } = &mut *client;
+    // Who says nothing holds no buffer.
+    let first = std::future::poll_fn(|cx| {
+        ready!(stream.poll_read_ready(cx))?;
+        buffers.lend(input);
+        let read = input.poll_fill(stream, cx, BUFFER_BYTES);
+        if read.is_pending() {
+            buffers.take_back(input);
+        }
+        read
+    });
+    if !matches!(timer.within(limit, first).await, Some(Ok(1..))) {
+        return false;
+    }
+    let since = *begun.insert(Instant::now());
     loop {
         let filled = client.input.filled();
         // The whole of it: a method may begin with the same letters.
@@ -131,7 +149,7 @@ async fn begins_with_http2(house: &House, client: &mut ClientEnd) -> bool {
         if seen == http2::PREFACE.len() {
             return true;
         }
-        if fill(client, due, BUFFER_BYTES).await != Some(true) {
+        if fill(client, since + limit, BUFFER_BYTES).await != Some(true) {
             return false;
         }
     }
@@ -169,8 +187,8 @@ async fn first_bytes(house: &House, client: &mut ClientEnd) -> Option<bool> {
 }
 
 /// From a request's first bytes to the end of its answer. Whether another request may follow.
-async fn turn(house: &House, room: &Room, client: &mut ClientEnd) -> bool {
-    let begun = Instant::now();
+async fn turn(house: &House, room: &Room, client: &mut ClientEnd, begun: Option<Instant>) -> bool {
+    let begun = begun.unwrap_or_else(Instant::now);
     let mut head = house.gateway.take_head();
     let policy = house.policy();
     client.idle_body_timeout = policy.idle_body_timeout;
