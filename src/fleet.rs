@@ -109,7 +109,7 @@ pub enum Applied {
 #[derive(Debug)]
 pub struct Fleet {
     pools: Vec<PoolState>,
-    orders: Orders,
+    orders: Arc<Orders>,
     /// By [`Backend::id`], where it stands. `None`: it is gone.
     places: Vec<Option<(usize, usize)>>,
     pool_ids: usize,
@@ -144,7 +144,7 @@ impl Fleet {
     ) -> Result<Fleet, Unchanged> {
         let mut fleet = Fleet {
             pools: Vec::new(),
-            orders,
+            orders: Arc::new(orders),
             places: Vec::new(),
             pool_ids: 0,
             workers,
@@ -237,7 +237,7 @@ impl Fleet {
             let rings = (ring.clone(), turn.clone(), configured.clone());
             PoolView::new(pool.clone(), rings, members, &plan.load)
         });
-        View::new(self.revision, pools.collect())
+        View::new(self.revision, pools.collect(), self.orders.clone())
     }
 
     /// Whether every backend has been looked up and, where there are health checks, has had its first result.
@@ -248,8 +248,15 @@ impl Fleet {
 
     /// All backends, by pool.
     pub fn backends(&self) -> impl Iterator<Item = (usize, &Arc<Backend>)> {
+        self.found().map(|(pool, backend, _)| (pool, backend))
+    }
+
+    /// The same with the address that is used, where one is known.
+    pub fn found(&self) -> impl Iterator<Item = (usize, &Arc<Backend>, Option<&Endpoint>)> {
         let pools = self.pools.iter().enumerate();
-        pools.flat_map(|(pool, state)| state.members.iter().map(move |member| (pool, &member.backend)))
+        pools.flat_map(|(pool, state)| {
+            state.members.iter().map(move |member| (pool, &member.backend, member.addresses.first()))
+        })
     }
 
     fn next_backend_id(&mut self) -> usize {

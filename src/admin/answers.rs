@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::State;
 use crate::{
-    fleet::{MemberView, PoolView, Standing, View},
+    fleet::{MemberView, Order, PoolView, Standing, View},
     tally::Class,
 };
 
@@ -14,6 +14,17 @@ use crate::{
 pub(super) struct Pools {
     revision: u64,
     pools: Vec<Pool>,
+    idle_orders: Vec<IdleOrder>,
+}
+
+/// An order about a backend that is not there.
+#[derive(Serialize)]
+struct IdleOrder {
+    pool: String,
+    backend: String,
+    order: &'static str,
+    /// `null` with a drain.
+    weight: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -80,7 +91,20 @@ struct Probes {
 
 /// `/api/pools`
 pub(super) fn pools(view: &View) -> Pools {
-    Pools { revision: view.revision, pools: view.pools.iter().map(pool).collect() }
+    let idle = |(pool, backend, order): (&str, &str, Order)| IdleOrder {
+        pool: pool.to_owned(),
+        backend: backend.to_owned(),
+        order: order.word(),
+        weight: match order {
+            Order::Weight(weight) => Some(weight.to_string()),
+            Order::None | Order::Drain => None,
+        },
+    };
+    Pools {
+        revision: view.revision,
+        pools: view.pools.iter().map(pool).collect(),
+        idle_orders: view.idle_orders().map(idle).collect(),
+    }
 }
 
 fn pool(view: &PoolView) -> Pool {

@@ -170,20 +170,25 @@ fn running(door: Door) -> Result<(Config, Orders), Failed> {
     let mut orders = Orders::default();
     let told = get(&door, "/api/pools")?;
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut take = |pool: &Value, backend: &Value, told: &Value| {
+        let order = match &*text(&told["order"]) {
+            "drain" => Order::Drain,
+            "weight" => match text(&told["weight"]).parse() {
+                Ok(weight) => Order::Weight(weight),
+                Err(error) => return Err(fail(exit::FAILURE, format_args!("{}: {error}", door.admin))),
+            },
+            _ => return Ok(()),
+        };
+        orders.set(&text(pool).into(), &text(backend).into(), order);
+        Ok(())
+    };
     for pool in list(&told["pools"]) {
-        for backend in list(&pool["backends"]) {
-            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let order = match &*text(&backend["order"]) {
-                "drain" => Order::Drain,
-                "weight" => match text(&backend["weight"]).parse() {
-                    Ok(weight) => Order::Weight(weight),
-                    Err(error) => return Err(fail(exit::FAILURE, format_args!("{}: {error}", door.admin))),
-                },
-                _ => continue,
-            };
-            orders.set(&text(&pool["name"]).into(), &text(&backend["name"]).into(), order);
-        }
+        list(&pool["backends"])
+            .iter()
+            .try_for_each(|backend| take(&pool["name"], &backend["name"], backend))?;
     }
+    list(&told["idle_orders"]).iter().try_for_each(|idle| take(&idle["pool"], &idle["backend"], idle))?;
     Ok((loaded.config, orders))
 }
 

@@ -147,7 +147,10 @@ impl Fleet {
         })?;
         let state = &self.pools[at];
         let Some(index) = state.ring.index_of(backend) else {
-            return Err(format!("there is no backend {backend:?} in the pool {pool:?}"));
+            return match order {
+                Order::None if self.forget(pool, backend) => Ok(Reconfigured::default()),
+                _ => Err(format!("there is no backend {backend:?} in the pool {pool:?}")),
+            };
         };
         let weight = |(i, member): (usize, &MemberState)| {
             let weight =
@@ -158,7 +161,7 @@ impl Fleet {
         let ring = ring.map_err(|error| error.to_string())?;
         let configured = state.configured_ring();
         let (pool, backend) = (state.pool.name.clone(), state.members[index.as_usize()].backend.name.clone());
-        self.orders.set(&pool, &backend, order);
+        Arc::make_mut(&mut self.orders).set(&pool, &backend, order);
         let state = &mut self.pools[at];
         let member = &mut state.members[index.as_usize()];
         let before = member.standing();
@@ -183,7 +186,17 @@ impl Fleet {
         Ok(report)
     }
 
-    /// The orders in force.
+    /// Takes an order back that is about a backend which is not there. Whether there was one.
+    fn forget(&mut self, pool: &str, backend: &str) -> bool {
+        let (pool, backend) = (pool.into(), backend.into());
+        let was_there = self.orders.of(&pool, &backend) != Order::None;
+        if was_there {
+            Arc::make_mut(&mut self.orders).set(&pool, &backend, Order::None);
+        }
+        was_there
+    }
+
+    /// The orders in force, those about backends that are not there among them.
     pub fn orders(&self) -> &Orders {
         &self.orders
     }
@@ -266,13 +279,20 @@ impl Fleet {
 }
 
 impl MemberState {
-    /// It is where another one was that was reached in another way: what is known about that holds until something else is known.
+    /// It is where another one was that was reached in another way: what is known about that holds until something else is known. What
+    /// requests said of it they said of that way, and is forgotten.
     fn inherit(&mut self, known: &MemberState) {
         (self.addresses, self.looked_up) = (known.addresses.clone(), known.looked_up);
         if self.health == Health::Unproven && known.health != Health::Unwatched {
             (self.health, self.health_reason) = (known.health, known.health_reason.clone());
         }
-        (self.since, self.reason) = (known.since, known.reason.clone());
+        if self.standing() == known.standing() {
+            // Keys that have not moved to it yet do not move to it all at once.
+            self.ramp = known.ramp;
+            (self.since, self.reason) = (known.since, known.reason.clone());
+        } else {
+            self.reason = "it is reached in another way".into();
+        }
     }
 
     /// It stays; what is asked of it may be new.
@@ -284,9 +304,16 @@ impl MemberState {
             self.backend.load.set_limit(plan.load.max_in_flight);
         }
         match (plan.thresholds, self.health) {
-            (None, _) => self.health = Health::Unwatched,
+            (None, Health::Unwatched) => {}
+            (None, _) => {
+                self.health = Health::Unwatched;
+                self.health_reason = "there are no health checks".into();
+            }
             // It has served without being watched: it goes on until a probe says otherwise.
-            (Some(_), Health::Unwatched) => self.health = Health::Up { misses: 0 },
+            (Some(_), Health::Unwatched) => {
+                self.health = Health::Up { misses: 0 };
+                self.health_reason = "not probed yet".into();
+            }
             (Some(_), _) => {}
         }
         if self.standing() != before {
@@ -334,7 +361,12 @@ impl PoolState {
             return;
         }
         let ramp = Ramp { began: now.instant, length: within, steered: None };
-        let earlier = earlier.map(Arc::new);
+        let earlier = earlier.map(|mut earlier| {
+            if most > 0.0 {
+                earlier.ends_within(within, now.instant);
+            }
+            Arc::new(earlier)
+        });
         self.turn = self.of_present(old).map(|before| Turn { before, ramp, share: moving, earlier });
     }
 

@@ -117,7 +117,12 @@ impl LoadCells {
         Trial::of(self.trial.load(Relaxed)).out.into()
     }
 
-    /// Notes that a request of a trial succeeded, and returns how many have.
+    /// Whether the trial with this number is the present one, or the last one that there was.
+    pub fn is_trial(&self, number: u32) -> bool {
+        Trial::of(self.trial.load(Relaxed)).number == number
+    }
+
+    /// Notes that a request of the present trial succeeded, and returns how many have.
     pub fn trial_succeeded(&self) -> u32 {
         self.trial_passed.fetch_add(1, Relaxed).saturating_add(1)
     }
@@ -312,6 +317,11 @@ impl<'a> Slot<'a> {
         Slot { backend, trial: None }
     }
 
+    /// The number of the trial that the request is one of.
+    pub fn trial(&self) -> Option<u32> {
+        self.trial
+    }
+
     /// The same place, for longer than the view lasts that it was taken by. `backend` is the one that it is at.
     #[expect(
         clippy::disallowed_methods,
@@ -460,7 +470,9 @@ mod tests {
         load.renew_trial(2);
         assert_eq!((load.trial_left(), load.trial_out()), (1, 1));
         // The second one outlives its trial.
+        assert!(second.trial().is_some_and(|number| load.is_trial(number)));
         load.begin_trial(2);
+        assert!(second.trial().is_some_and(|number| !load.is_trial(number)));
         let third = take().unwrap();
         drop(second);
         assert_eq!((load.trial_left(), load.trial_out()), (1, 1));

@@ -77,6 +77,11 @@ impl Orders {
         self.0.get(&(pool.clone(), backend.clone())).copied().unwrap_or_default()
     }
 
+    /// Each with its pool and its backend.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str, Order)> {
+        self.0.iter().map(|((pool, backend), order)| (&**pool, &**backend, *order))
+    }
+
     /// Gives one, or takes it back.
     pub fn set(&mut self, pool: &Arc<str>, backend: &Arc<str>, order: Order) {
         let name = (pool.clone(), backend.clone());

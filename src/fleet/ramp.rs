@@ -72,6 +72,25 @@ impl Turn {
         earlier + self.share * (1.0 - self.ramp.progress(now))
     }
 
+    /// The same, to end in so much time together with one that begins now: what each moves in a time adds up to what all have left, spread
+    /// over that time. No key moves back: all are as far as they were.
+    pub(super) fn ends_within(&mut self, within: Duration, now: Instant) {
+        let progress = self.ramp.progress(now);
+        let rest = 1.0 - progress;
+        if let (None, Ok(length)) =
+            (self.ramp.steered, Duration::try_from_secs_f64(within.as_secs_f64() / rest))
+            && let Some(began) = now.checked_sub(length.saturating_sub(within))
+            && length > self.ramp.length
+        {
+            self.ramp = Ramp { began, length, steered: None };
+        }
+        if let Some(earlier) = &self.earlier {
+            let mut earlier = Turn::clone(earlier);
+            earlier.ends_within(within, now);
+            self.earlier = Some(Arc::new(earlier));
+        }
+    }
+
     /// The same without turns that are over, and with at most so many: the oldest ends early if there are more. Its rings are made anew
     /// by `ring`; where that is not possible it ends there.
     pub(super) fn renewed(

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::ring::Weight;
 
+mod change;
+
 fn plan(names: &[&str]) -> PoolPlan {
     let members = names.iter().map(|name| MemberPolicy {
         name: (*name).into(),
@@ -303,6 +305,7 @@ fn a_drained_backend_has_no_place_on_the_ring_until_the_order_is_taken_back() {
     assert!(scene.fleet.obey("p", "x", Order::Drain, now).is_err());
     assert!(scene.fleet.obey("x", "a", Order::Drain, now).is_err());
 }
+
 #[test]
 fn an_order_and_a_configuration_that_change_nothing_leave_the_ring_and_its_turn() {
     let mut scene = Scene::serving(plan(&["a", "b"]));

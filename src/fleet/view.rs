@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Bound, Health, LoadPolicy, Order, Pool, Ramp, Turn};
+use super::{Backend, Bound, Health, LoadPolicy, Order, Orders, Pool, Ramp, Turn};
 use crate::{
     endpoint::Endpoint,
     ring::{Fingerprint, MemberIndex, Place, Ring, Weight},
@@ -262,10 +262,21 @@ pub struct View {
     pub revision: u64,
     /// The pools, in the order of the configuration.
     pub pools: Box<[PoolView]>,
+    /// What operators ordered, about backends that are not there, too.
+    pub orders: Arc<Orders>,
 }
 
 impl View {
-    pub(super) fn new(revision: u64, pools: Box<[PoolView]>) -> View {
-        View { revision, pools }
+    pub(super) fn new(revision: u64, pools: Box<[PoolView]>, orders: Arc<Orders>) -> View {
+        View { revision, pools, orders }
+    }
+
+    /// The orders about backends that are not there: they hold again when those come back.
+    pub fn idle_orders(&self) -> impl Iterator<Item = (&str, &str, Order)> {
+        let is_there = |pool: &str, backend: &str| {
+            let found = self.pools.iter().find(|view| *view.pool.name == *pool);
+            found.is_some_and(|view| view.ring.index_of(backend).is_some())
+        };
+        self.orders.all().filter(move |(pool, backend, _)| !is_there(pool, backend))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{attempt::Attempt, policy::Verdict, terms::Latency};
 use crate::{
-    fleet::{Event, Fact, KeptSlot, Slot, Standing},
+    fleet::{Event, Fact, KeptSlot, Slot},
     tally::{AttemptEnd, BackendCells},
 };
 
@@ -20,6 +20,8 @@ pub(super) struct UnderWay<'a> {
     begun: Option<Instant>,
     /// `None`: somebody else keeps it.
     slot: Option<Slot<'a>>,
+    /// The backend's trial that it is one of.
+    trial: Option<u32>,
     /// Another one goes on with the attempt, and counts it.
     is_handed_on: bool,
 }
@@ -29,6 +31,7 @@ pub(super) struct UnderWay<'a> {
 pub(super) struct HandedOn {
     begun: Option<Instant>,
     latency: Latency,
+    trial: Option<u32>,
     _slot: Option<KeptSlot>,
 }
 
@@ -41,6 +44,7 @@ impl<'a> UnderWay<'a> {
             cells: attempt.member.backend.cells(worker),
             end: AttemptEnd::Cancelled,
             begun: attempt.plan.forward.adaptive.then(Instant::now),
+            trial: slot.trial(),
             slot: Some(slot),
             is_handed_on: false,
         };
@@ -62,6 +66,7 @@ impl<'a> UnderWay<'a> {
         HandedOn {
             begun: self.begun,
             latency: progress.latency.take(),
+            trial: self.trial,
             _slot: self.slot.take().map(|slot| slot.kept(&member.backend)),
         }
     }
@@ -74,6 +79,7 @@ impl<'a> UnderWay<'a> {
             cells: attempt.member.backend.cells(attempt.gateway.worker),
             end: AttemptEnd::Cancelled,
             begun: from.begun,
+            trial: from.trial,
             slot: None,
             is_handed_on: false,
         }
@@ -98,7 +104,8 @@ impl<'a> UnderWay<'a> {
     fn judge(&self) {
         let Attempt { member, plan, progress, .. } = self.attempt;
         let (load, failures) = (&member.backend.load, &plan.forward.failures);
-        let on_trial = member.standing == Standing::Trial;
+        // What was sent in an earlier trial, or before any, decides nothing in this one.
+        let on_trial = self.trial.is_some_and(|number| load.is_trial(number));
         let status = progress.status.get().or(progress.passed_over.get());
         match failures.judge(self.end, status) {
             Verdict::Neither => {}

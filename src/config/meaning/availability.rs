@@ -36,9 +36,10 @@ pub(super) fn check(pool: &Pool, findings: &mut Findings) {
                 .help("set `ramp` to the longest time that it may take, or remove the key"),
         );
     }
-    if pool.backends_sound && least.sound && least.value > pool.backends.len() {
-        let count = pool.backends.len();
-        let message = format!("`{path}.min_backends` is {}, and the pool has {count} backends", least.value);
+    let count = pool.backends.iter().filter(|backend| !backend.weight.value.is_zero()).count();
+    if pool.backends_sound && least.sound && least.value > count {
+        let message =
+            format!("`{path}.min_backends` is {}, and {count} of its backends have a weight", least.value);
         let draft = Draft::new(Code::OutOfRange, least.at.clone(), message);
         findings.push(draft.help(format!("write {count} or less")));
     }

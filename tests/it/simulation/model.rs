@@ -417,7 +417,15 @@ impl Pool {
         self.turns = Vec::new();
         if has_place(&before) && !length.is_zero() {
             self.turns.push(Turn { before, began: now, length, share: moving });
-            self.turns.extend(earlier);
+            // They end together with this one where the whole of it is bounded.
+            self.turns.extend(earlier.into_iter().map(|turn| {
+                let rest = 1.0 - progress(turn.began, turn.length, now);
+                let longer = Duration::from_secs_f64(length.as_secs_f64() / rest);
+                if most <= 0.0 || longer <= turn.length {
+                    return turn;
+                }
+                Turn { began: now - (longer - length), length: longer, ..turn }
+            }));
         }
     }
 
@@ -518,7 +526,11 @@ fn inheriting(known: Option<&Member>, is_watched: bool, member: Member) -> Membe
         (true, Some(Note::Off)) | (false, _) | (true, None) => member.notes,
         (true, Some(_)) => known.notes.clone(),
     };
-    Member { port: known.port, notes, ..member }
+    let mut member = Member { port: known.port, notes, ..member };
+    if member.standing() == known.standing() {
+        member.ramp = known.ramp.map(|way| Way { steps: way.steps.map(|(steps, _)| (steps, (0, 0))), ..way });
+    }
+    member
 }
 
 impl Model {
