@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use super::{
     form::Carriage,
     head::{ClientFraming, write_answer, write_switch},
+    own_fields::OwnFields,
     rest::{Leave, Rest},
     terms::Terms,
     waits::{Slow, Waits},
@@ -179,7 +180,7 @@ impl Receiving<'_> {
             self.input.filled(),
             head,
             self.terms.upgrade.unwrap_or_default(),
-            self.terms.request.version,
+            (self.terms.request.version, OwnFields { date: None, hsts: self.terms.hsts }),
         );
         self.input.consume(length);
         self.write_out().await?;
@@ -268,6 +269,9 @@ impl Receiving<'_> {
     async fn pass_interim(&mut self, head: &AnswerHead) -> Result<(), Cut> {
         if head.status == 100 {
             self.terms.progress.continued.set(true);
+            if !self.terms.sent.get() {
+                self.waits.body_is_asked_for(self.client_limit);
+            }
         }
         if self.terms.request.version == Version::Http10 {
             return Ok(());

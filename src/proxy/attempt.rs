@@ -15,7 +15,7 @@ use super::{
     answer::{Answered, Cut, Receiving},
     client_end::ClientEnd,
     head::{Forwarding, write_request, write_request_section},
-    onward::Onward,
+    onward::{Onward, poll_end},
     policy::Failures,
     request_body::RequestBody,
     rest::{Leave, Rest},
@@ -124,9 +124,13 @@ impl Attempt<'_> {
         body: &mut RequestBody,
     ) -> Ran<'r> {
         let guard = UnderWay::begin(self, slot);
-        let (mut connection, now) = match self.connection(&mut client.timer).await {
-            Ok(connection) => connection,
-            Err(end) => return Ran::Ended(guard.end(end, Outcome::Failed(end))),
+        let (mut connection, now) = match self.connected(client).await {
+            Some(Ok(connection)) => connection,
+            Some(Err(end)) => return Ran::Ended(guard.end(end, Outcome::Failed(end))),
+            None => {
+                let gone = Outcome::Client(ClientFault::Gone);
+                return Ran::Ended(guard.end(AttemptEnd::Cancelled, gone));
+            }
         };
         let mut out = self.gateway.buffers.output();
         self.write_head(&connection, body, &mut out);
@@ -159,6 +163,19 @@ impl Attempt<'_> {
             }
         };
         Ran::Ended(self.settle((connection, guard), driven, (begun, now), sent.get()))
+    }
+
+    /// A connection to the backend. `None`: the client has gone before there was one, and with it what bounds those who connect for it.
+    async fn connected(&self, client: &mut ClientEnd) -> Option<Result<(Connection, Instant), AttemptEnd>> {
+        let ClientEnd { stream, input, timer, .. } = client;
+        let mut connecting = pin!(self.connection(timer));
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(Some(connected));
+            }
+            poll_end(stream, input, &self.gateway.buffers, cx).map(|()| None)
+        })
+        .await
     }
 
     /// Goes on with a request that has been sent, once its answer has begun, or nobody else is asked any more.
@@ -296,6 +313,7 @@ impl Attempt<'_> {
             input: &mut client.input,
             writer,
             out,
+            expects: self.head.expects,
             body,
             waits: &waits,
             client_limit,

@@ -357,7 +357,13 @@ fn write_section(
 }
 
 /// Writes the head of an answer that changes to this protocol.
-pub fn write_switch(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, protocol: &[u8], version: Version) {
+pub(super) fn write_switch(
+    out: &mut Vec<u8>,
+    input: &[u8],
+    answer: &AnswerHead,
+    protocol: &[u8],
+    (version, own): (Version, OwnFields<'_>),
+) {
     if version == Version::Http2 {
         // RFC 8441 section 5: what says so in HTTP/1.1 has no meaning here.
         let start = http2::begin_headers(out);
@@ -368,15 +374,17 @@ pub fn write_switch(out: &mut Vec<u8>, input: &[u8], answer: &AnswerHead, protoc
             let is_of_hop = field.known.is_hop_by_hop() || named.contain(field, input);
             if !(is_of_hop
                 || name.eq_ignore_ascii_case(b"sec-websocket-accept")
+                || own.hsts.is_some() && name.eq_ignore_ascii_case(HSTS.as_bytes())
                 || field.known == Known::ContentLength)
             {
                 http2::write_field(out, name, field.value.of(input));
             }
         }
+        own.each(|name, value| http2::write_field(out, name, value));
         return http2::finish_headers(out, start, false);
     }
     let client = ClientFraming { body: Framing::None, keep_alive: true, version };
-    write_answer(out, input, answer, client, None);
+    write_final_answer(out, input, answer, (client, own), None);
     // In front of the empty line.
     out.truncate(out.len() - 2);
     write_upgrade(out, protocol);
@@ -573,6 +581,18 @@ mod tests {
         );
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "HTTP/1.1 201 Made\r\nA: b\r\ncontent-length: 3\r\nconnection: close\r\n\r\n");
+    }
+
+    #[test]
+    fn a_change_of_protocol_says_what_every_answer_does() {
+        let input = b"HTTP/1.1 101 Switching Protocols\r\nStrict-Transport-Security: max-age=1\r\nUpgrade: websocket\r\n\r\n";
+        let mut answer = AnswerHead::default();
+        answer.parse(input).unwrap();
+        let (mut out, own) = (Vec::new(), OwnFields::secured("max-age=2"));
+        write_switch(&mut out, input, &answer, b"websocket", (Version::Http11, own));
+        let text = String::from_utf8(out).unwrap().to_lowercase();
+        assert_eq!(text.matches("strict-transport-security: max-age=2\r\n").count(), 1, "{text}");
+        assert_eq!(text.matches("strict-transport-security").count(), 1, "{text}");
     }
 
     #[test]

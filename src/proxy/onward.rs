@@ -17,7 +17,13 @@ use super::{
     policy::RepeatPolicy,
     repeat::backoff,
 };
-use crate::{fleet::PoolView, http1::Method, io::BufferPool, limits::BUFFER_BYTES, tally::AttemptEnd};
+use crate::{
+    fleet::PoolView,
+    http1::Method,
+    io::{Buffer, BufferPool, Stream},
+    limits::BUFFER_BYTES,
+    tally::AttemptEnd,
+};
 
 /// The repeats of one pool.
 #[derive(Clone, Copy)]
@@ -160,6 +166,16 @@ impl<'a> Onward<'a> {
 /// way.
 pub(super) fn poll_gone(client: &mut ClientEnd, buffers: &BufferPool, cx: &mut Context<'_>) -> Poll<()> {
     let ClientEnd { stream, input, .. } = client;
+    poll_end(stream, input, buffers, cx)
+}
+
+/// The same while the client's timer is somebody else's.
+pub(super) fn poll_end(
+    stream: &mut Stream,
+    input: &mut Buffer,
+    buffers: &BufferPool,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     while !input.is_full(BUFFER_BYTES) && stream.poll_read_ready(cx).is_ready() {
         buffers.lend(input);
         let read = input.poll_fill(stream, cx, BUFFER_BYTES);

@@ -122,7 +122,7 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, asked: &Asked<'_>, fur
     let id = String::from_utf8_lossy(asked.request_id);
     if asked.by_grpc && asked.version == Version::Http2 {
         let message = format!("{phrase}: {remedy} (request {id})");
-        return write_grpc(out, grpc_status(refusal), &message, &id);
+        return write_grpc(out, grpc_status(refusal), &message, &id, further);
     }
     // Nothing is allocated, because refusals must cost least when there are most of them.
     let mut digits = [itoa::Buffer::new(), itoa::Buffer::new()];
@@ -192,7 +192,7 @@ pub(super) fn is_grpc(head: &RequestHead) -> bool {
 }
 
 /// An answer of gRPC that is nothing but its trailers.
-fn write_grpc(out: &mut Vec<u8>, status: &str, message: &str, id: &str) {
+fn write_grpc(out: &mut Vec<u8>, status: &str, message: &str, id: &str, further: &[(&str, &str)]) {
     let start = http2::begin_headers(out);
     http2::write_status(out, 200);
     http2::write_field(out, b"content-type", b"application/grpc");
@@ -200,6 +200,9 @@ fn write_grpc(out: &mut Vec<u8>, status: &str, message: &str, id: &str) {
     // Printable ASCII without a per cent sign needs no encoding.
     http2::write_field(out, b"grpc-message", message.replace('%', "%25").as_bytes());
     http2::write_field(out, b"x-request-id", id.as_bytes());
+    for (name, value) in further {
+        http2::write_field(out, name.as_bytes(), value.as_bytes());
+    }
     http2::finish_headers(out, start, true);
 }
 

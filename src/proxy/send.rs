@@ -36,6 +36,8 @@ pub(super) struct Sending<'a> {
     pub(super) writer: WriteHalf<'a>,
     /// The head and what was at hand of the body.
     pub(super) out: Vec<u8>,
+    /// The client may wait until the backend asks for the body.
+    pub(super) expects: bool,
     pub(super) body: &'a mut RequestBody,
     pub(super) waits: &'a Waits,
     pub(super) client_limit: Duration,
@@ -78,6 +80,12 @@ impl Sending<'_> {
 
     async fn pass_on(&mut self) -> Result<(), Fault> {
         self.write_out().await?;
+        if self.expects && !self.body.is_over() && self.body.received() == 0 && self.input.is_empty() {
+            // Now it is the backend's turn: to a client that waits for its word, its silence is no fault of the client.
+            self.answer_is_due(Instant::now());
+            let _ = std::future::poll_fn(|cx| self.reader.poll_read_ready(cx)).await;
+            self.waits.set(Slow::BackendBegins, None);
+        }
         if self.body.passes_directly() {
             return self.pass_directly().await;
         }

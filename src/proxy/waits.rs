@@ -77,6 +77,12 @@ impl Waits {
         self.wait(slow).0.set(due);
     }
 
+    /// The backend has asked for the body: it is the client's turn, which has so much time.
+    pub(super) fn body_is_asked_for(&self, limit: Duration) {
+        self.set(Slow::BackendBegins, None);
+        self.set(Slow::ClientSends, Some(Instant::now() + limit));
+    }
+
     /// The answer's head has come.
     pub(super) fn answer_begins(&self) {
         self.answer_begun.set(true);

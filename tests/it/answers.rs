@@ -95,6 +95,22 @@ async fn interim_answers_pass_and_continue_lets_the_body_follow() {
 }
 
 #[tokio::test]
+async fn a_backend_that_never_asks_for_the_body_is_too_slow_and_not_the_client() {
+    let origin = Origin::with("one", |mut peer| async move {
+        peer.head().await;
+        let _open = peer;
+        std::future::pending().await
+    })
+    .await;
+    let proxy = Proxy::before(&[&origin], "timeouts.response_head = \"300ms\"").await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 504);
+    proxy.counts("ringway_attempts_total", &["result=\"timeout\""], 1.0).await;
+    proxy.counts("ringway_backend_failures_total", &[], 1.0).await;
+}
+
+#[tokio::test]
 async fn an_early_refusal_by_the_backend_reaches_a_client_that_still_sends() {
     let origin = Origin::with("one", |mut peer| async move {
         peer.head().await;

@@ -663,6 +663,9 @@ async fn all_answers_by_tls_say_so_where_the_listener_does() {
         let values: Vec<&str> = values.iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!((answer.status, values), (status, vec![wanted]), "{path}");
     }
+    let request = http::Request::post("https://a.example/none").header("content-type", "application/grpc");
+    let answer = super::support::http2::ask(&mut client, request.body(()).unwrap()).await.unwrap();
+    assert_eq!((answer.field("grpc-status"), answer.field("strict-transport-security")), ("12", hsts));
     // What the backend says is its own affair where the listener says nothing.
     let proxy = Proxy::start(&secured(&[&origin], &format!("certificates = [{certificates}]"))).await;
     let relay = through(&proxy, authority.client(None), "a.example").await;
