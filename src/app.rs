@@ -249,6 +249,7 @@ impl Running {
             counts: Arc::default(),
             news: news.clone(),
             handover: Arc::new(handover),
+            phase: phase_seen.clone(),
         });
         let is_ready = {
             let (proven, phase) = (proven.clone(), phase_seen.clone());

@@ -48,7 +48,7 @@ pub type Publish = Box<dyn Fn(Arc<View>) + Send>;
 
 /// What somebody wants of the control task.
 enum Wish {
-    Change(Box<Reconfiguration>, oneshot::Sender<Result<Reconfigured, String>>),
+    Change(Box<Reconfiguration>, oneshot::Sender<Result<Obeyed, String>>),
     Obey { pool: String, backend: String, order: Order, reply: oneshot::Sender<Result<Obeyed, String>> },
 }
 
@@ -64,12 +64,12 @@ pub struct Reconfiguration {
     pub state_file: Option<PathBuf>,
 }
 
-/// An order that was obeyed.
+/// A wish that was granted.
 #[derive(Debug)]
 pub struct Obeyed {
-    /// What it did.
+    /// What that did.
     pub report: Reconfigured,
-    /// Why it will not outlive a restart, if it will not.
+    /// Why operators' orders will not outlive a restart, if they will not.
     pub not_kept: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl Desk {
     ///
     /// # Errors
     /// Why nothing has changed.
-    pub async fn reconfigure(&self, change: Reconfiguration) -> Result<Reconfigured, String> {
+    pub async fn reconfigure(&self, change: Reconfiguration) -> Result<Obeyed, String> {
         let (reply, answer) = oneshot::channel();
         self.ask(Wish::Change(Box::new(change), reply), answer).await
     }
@@ -279,20 +279,21 @@ impl Chief {
         }
     }
 
-    fn reconfigure(&mut self, change: Reconfiguration) -> Result<Reconfigured, String> {
+    fn reconfigure(&mut self, change: Reconfiguration) -> Result<Obeyed, String> {
         let Reconfiguration { plans, policies, publish, state_file } = change;
         let prepared = self.fleet.prepare(plans).map_err(|error| error.to_string())?;
         let report = self.fleet.adopt(prepared, now());
         self.publish = publish;
-        if let Some(file) = state_file.as_ref().filter(|_| state_file != self.state_file)
-            && let Err(problem) = keep::save(file, self.fleet.orders())
-        {
-            tracing::error!(problem, "operators' orders can't be kept");
-        }
+        let kept = match &state_file {
+            _ if state_file == self.state_file => Ok(()),
+            Some(file) => keep::save(file, self.fleet.orders()),
+            None if self.fleet.orders().all().next().is_none() => Ok(()),
+            None => Err("there is no `server.state_file` any more: a restart forgets them".to_owned()),
+        };
         self.state_file = state_file;
         self.show();
         self.watching.follow(&self.fleet, &policies);
-        Ok(report)
+        Ok(Obeyed { report, not_kept: kept.err() })
     }
 
     fn obey(&mut self, pool: &str, backend: &str, order: Order) -> Result<Obeyed, String> {

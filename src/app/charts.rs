@@ -9,7 +9,7 @@ use crate::{
         compare::{Comparison, compare},
     },
     config::{self, Config, PoolConfig},
-    fleet::{MemberPolicy, Order, Orders, Unchanged, View},
+    fleet::{MemberPolicy, Orders, Unchanged},
     limits::PLAN_NODES,
     ring::Ring,
 };
@@ -34,17 +34,6 @@ fn charted(pool: &PoolConfig, orders: &Orders) -> Result<Charted, Unchanged> {
         addresses[at.as_usize()] = member.address.to_string();
     }
     Ok(Charted::new(pool.name.clone(), ring, addresses, pool.forward.key.clone(), pool.load.factor))
-}
-
-/// What operators ordered about the backends of a view.
-pub(super) fn orders_of(view: &View) -> Orders {
-    let mut orders = Orders::default();
-    for pool in &view.pools {
-        for member in pool.members.iter().filter(|member| member.order != Order::None) {
-            orders.set(&pool.pool.name, &member.backend.name, member.order);
-        }
-    }
-    orders
 }
 
 /// What would move if the configuration in this text took the place of `current`, with the orders in force.

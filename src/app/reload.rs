@@ -15,22 +15,23 @@ use std::{
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{
-    charts::{orders_of, planned},
+    charts::planned,
     no_access_log,
     plans::{fleet_plans, load_approaches, make_plan, watch_policies},
     read_token,
     succession::Handover,
 };
 use crate::{
-    admin::{InForce, Obeyed, Operator, OperatorError},
+    admin::{self, InForce, Operator, OperatorError},
     analysis::compare::Comparison,
     config::{self, Config, Loaded},
-    control::{Desk, Reconfiguration},
+    control::{Desk, Obeyed, Reconfiguration},
     fleet::{Order, Reconfigured},
     proxy::Picture,
-    server::{self, Front},
+    server::{self, Front, Phase},
     service,
     telemetry::{
         access::{AccessLog, AccessLogPolicy, AccessWriter},
@@ -88,6 +89,8 @@ pub struct Reloader {
     /// Where changes are told, beside the log.
     pub(super) news: Arc<News>,
     pub(super) handover: Arc<Handover>,
+    /// How far the end has come.
+    pub(super) phase: watch::Receiver<Phase>,
 }
 
 /// How reloads ended.
@@ -134,15 +137,37 @@ impl Access {
     }
 }
 
+/// Why nothing has changed.
+struct Problem {
+    /// With the lines of the file that are wrong, for those who may change it.
+    whole: String,
+    /// For all who may watch.
+    brief: String,
+}
+
+impl<T: Into<String>> From<T> for Problem {
+    fn from(problem: T) -> Problem {
+        let whole = problem.into();
+        Problem { brief: whole.clone(), whole }
+    }
+}
+
 impl Reloader {
     /// Reads the file again and takes it in.
     ///
     /// # Errors
     /// Why nothing has changed, with places in the file.
     pub async fn reload(&self) -> Result<Report, String> {
+        if *self.phase.borrow() != Phase::Serving {
+            return Err("this process is about to end, and takes no new configuration in".into());
+        }
         service::reloading();
         let done = self.try_reload().await;
         service::ready("serving");
+        let done = done.map_err(|problem| {
+            self.news.tell(What::Reload { done: false, summary: &problem.brief });
+            problem.whole
+        });
         self.counts.is_behind.store(done.is_err(), Relaxed);
         match &done {
             Ok(report) => {
@@ -153,21 +178,21 @@ impl Reloader {
             }
             Err(problem) => {
                 self.counts.refused.fetch_add(1, Relaxed);
-                self.news.tell(What::Reload { done: false, summary: problem });
                 tracing::error!("the new configuration is refused, the old one stays: {problem}");
             }
         }
         done
     }
 
-    async fn try_reload(&self) -> Result<Report, String> {
+    async fn try_reload(&self) -> Result<Report, Problem> {
         let mut config = self.config.lock().await;
         if self.handover.is_under_way() {
             return Err("another process is about to take over, with the file as it is now".into());
         }
         let file = self.file.as_deref().ok_or("this proxy has no configuration file")?;
-        let loaded = config::load(file).map_err(|errors| errors.to_string())?;
-        self.take_in(&mut config, loaded).await
+        let loaded = config::load(file)
+            .map_err(|errors| Problem { whole: errors.to_string(), brief: errors.places() })?;
+        Ok(self.take_in(&mut config, loaded).await?)
     }
 
     async fn take_in(&self, current: &mut Config, loaded: Loaded) -> Result<Report, String> {
@@ -187,13 +212,14 @@ impl Reloader {
             publish: Box::new(move |view| hung.store(Arc::new(Picture { view, plan: plan.clone() }))),
             state_file: config.server.state_file.clone(),
         });
-        let report = report.await?;
+        let Obeyed { report, not_kept } = report.await?;
         // From here on nothing fails.
         let changed = self.front.take_in(listeners);
         self.access().log = access_log;
         let mut notes: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         notes.extend(log::change(&current.log, &config.log));
         notes.extend(needs_restart(current, &config));
+        notes.extend(not_kept.map(|problem| format!("operators' orders are not kept: {problem}")));
         self.in_force.store(Arc::new(InForce {
             config: public,
             loaded: SystemTime::now(),
@@ -237,22 +263,18 @@ impl Reloader {
 /// What a reload can't change.
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let mut notes = Vec::new();
-    let mut note = |key: &str, differs: bool| {
+    for (key, differs) in [
+        ("server.workers", old.server.workers != new.server.workers),
+        ("admin.address", old.admin.address != new.admin.address),
+        ("log.format", old.log.format != new.log.format),
+    ] {
         if differs {
             notes.push(format!("`{key}` has changed, which takes a restart or an upgrade"));
         }
-    };
-    note("server.workers", old.server.workers != new.server.workers);
+    }
     if old.server.user != new.server.user {
         notes.push("`server.user` has changed, which takes a restart".to_owned());
     }
-    let mut note = |key: &str, differs: bool| {
-        if differs {
-            notes.push(format!("`{key}` has changed, which takes a restart or an upgrade"));
-        }
-    };
-    note("admin.address", old.admin.address != new.admin.address);
-    note("log.format", old.log.format != new.log.format);
     notes
 }
 
@@ -308,7 +330,7 @@ impl Operator for Reloader {
         })
     }
 
-    fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Answer<'a, Obeyed> {
+    fn obey<'a>(&'a self, pool: &'a str, backend: &'a str, order: Order) -> Answer<'a, admin::Obeyed> {
         Box::pin(async move {
             // What another process has read already, it would not hear of.
             let _stays = self.config.lock().await;
@@ -316,14 +338,14 @@ impl Operator for Reloader {
                 return Err(OperatorError::NotNow("another process is taking over: ask that one".into()));
             }
             let obeyed = self.desk.obey(pool, backend, order).await.map_err(OperatorError::Refused)?;
-            Ok(Obeyed { share_moved: obeyed.report.share_moved(), not_kept: obeyed.not_kept })
+            Ok(admin::Obeyed { share_moved: obeyed.report.share_moved(), not_kept: obeyed.not_kept })
         })
     }
 
     fn plan(&self, text: String) -> Answer<'_, Comparison> {
         Box::pin(async move {
             let current = self.config.lock().await.clone();
-            let orders = orders_of(&self.pictures.load().view);
+            let orders = self.pictures.load().view.orders.clone();
             let planned = tokio::task::spawn_blocking(move || planned(&current, &orders, &text));
             planned.await.map_err(|error| OperatorError::Failed(error.to_string()))?
         })

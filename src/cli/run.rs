@@ -161,6 +161,9 @@ async fn until_ended(
             }
         };
         let is_due = match occasion {
+            // Refused then, with the reason: what the file says is still to be read if nobody takes over.
+            Occasion::Asked if heir.under_way.is_some() => true,
+            Occasion::Look if heir.under_way.is_some() => false,
             Occasion::Asked => looks.read_at(reloader.file().and_then(identity)),
             Occasion::Look if reloader.is_watched() => looks.look(reloader.file().and_then(identity)),
             Occasion::Look | Occasion::Neither => false,

@@ -181,6 +181,17 @@ impl ConfigErrors {
     }
 }
 
+impl ConfigErrors {
+    /// What is wrong and where, without the lines of the file: these may hold what is nobody's business.
+    pub fn places(&self) -> String {
+        let of_one = |finding: &Finding| match &finding.at {
+            Some(place) => format!("{}:{}: {}", self.name, place.line, finding.message),
+            None => format!("{}: {}", self.name, finding.message),
+        };
+        self.findings.iter().map(of_one).collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))

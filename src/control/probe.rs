@@ -78,7 +78,7 @@ pub struct ProbePolicy {
 /// Checks the backend once, over a connection that begins as those of requests do.
 ///
 /// # Errors
-/// It could not be checked, for want of descriptors, ports or memory on this side.
+/// It could not be checked, for want of descriptors or memory on this side.
 pub async fn probe(
     policy: &ProbePolicy,
     approach: &Approach,

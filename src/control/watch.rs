@@ -43,7 +43,7 @@ impl Watching {
     /// goes on.
     pub(super) fn follow(&mut self, fleet: &Fleet, policies: &[WatchPolicy]) {
         let mut before = std::mem::take(&mut self.running);
-        for (pool, backend) in fleet.backends() {
+        for (pool, backend, address) in fleet.found() {
             let policy = &policies[pool];
             let known = before.remove(&backend.id);
             if let Some(known) = known {
@@ -55,6 +55,7 @@ impl Watching {
             }
             let watch = Watch {
                 backend: backend.clone(),
+                known: address.cloned(),
                 report: self.report.clone(),
                 in_flight: self.in_flight.clone(),
             };
@@ -69,6 +70,8 @@ impl Watching {
 
 struct Watch {
     backend: Arc<Backend>,
+    /// Where it is as far as is known, which holds while its name can't be looked up.
+    known: Option<Endpoint>,
     report: mpsc::Sender<Event>,
     in_flight: Arc<Semaphore>,
 }
@@ -82,7 +85,7 @@ impl Watch {
         };
         // The first look-up comes before the first probe, which would have nowhere to go.
         // What it finds is probed from then on: the view may show it only later.
-        let (found, is_at) = watch::channel(self.look_up(&host, port).await);
+        let (found, is_at) = watch::channel(self.look_up(&host, port).await.or(self.known.clone()));
         let look_ups = async {
             loop {
                 tokio::time::sleep(jittered(resolve_interval, 0.1)).await;
@@ -170,4 +173,61 @@ impl Watch {
 /// The interval, longer or shorter by chance, by up to this share of it: so that probes do not march in step.
 fn jittered(interval: Duration, share: f64) -> Duration {
     interval.mul_f64(1.0 + share * (fastrand::f64() * 2.0 - 1.0)).max(Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{MemberPolicy, Moment, Orders, PoolPlan};
+
+    #[tokio::test]
+    async fn what_was_known_holds_while_a_name_cannot_be_looked_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let known = Endpoint::Tcp(listener.local_addr().unwrap());
+        let member = MemberPolicy {
+            name: "a".into(),
+            address: "no-such-host.invalid:80".parse().unwrap(),
+            weight: crate::ring::Weight::ONE,
+        };
+        let now = Moment { instant: Instant::now(), wall: std::time::SystemTime::now() };
+        let plans = vec![PoolPlan::new("p", 1, vec![member])];
+        let fleet = Fleet::new(plans, Orders::default(), 1, now).unwrap();
+        let (report, mut events) = mpsc::channel(8);
+        let watch = Watch {
+            backend: fleet.backends().next().unwrap().1.clone(),
+            known: Some(known),
+            report,
+            in_flight: Arc::new(Semaphore::new(1)),
+        };
+        let seconds = Duration::from_secs;
+        let probe = ProbePolicy {
+            kind: ProbeKind::Tcp,
+            port: None,
+            interval: seconds(1),
+            changing_interval: seconds(1),
+            jitter: 0.0,
+            timeout: seconds(10),
+            rise: 1,
+            fall: 1,
+        };
+        let policy = WatchPolicy {
+            probe,
+            approach: Approach::default(),
+            resolve_interval: Duration::from_secs(3600),
+            words: "".into(),
+        };
+        let probed = async {
+            loop {
+                match events.recv().await.unwrap().fact {
+                    Fact::NotResolved(_) => {}
+                    fact => return fact,
+                }
+            }
+        };
+        let fact = tokio::select! {
+            () = watch.run(policy) => panic!("it never ends"),
+            fact = probed => fact,
+        };
+        assert!(matches!(fact, Fact::Probed(Outcome::Pass)), "{fact:?}");
+    }
 }

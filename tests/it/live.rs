@@ -273,11 +273,14 @@ async fn orders_and_reloads_are_told() {
     proxy.reloader().reload().await.unwrap();
     let reload = watcher.change().await.data;
     assert_eq!((&reload["kind"], &reload["done"]), (&"reload".into(), &true.into()));
-    directory.file("ringway.toml", "[[listeners]]\nadress = 1\n");
+    directory.file("ringway.toml", "[[listeners]]\nadress = \"hunter2\"\n");
     proxy.reloader().reload().await.unwrap_err();
     let refused = watcher.change().await.data;
     assert_eq!(refused["done"], false);
-    assert!(refused["summary"].as_str().unwrap().contains("adress"));
+    let summary = refused["summary"].as_str().unwrap();
+    assert!(summary.contains("ringway.toml:2: ") && summary.contains("adress"), "{summary}");
+    // Whoever may watch need not be one who may read the file.
+    assert!(!summary.contains("hunter2"), "{summary}");
 }
 
 #[tokio::test]

@@ -174,6 +174,34 @@ async fn drained_backend_gets_no_new_request_and_a_restart_does_not_forget_it() 
 }
 
 #[tokio::test]
+async fn orders_that_a_restart_will_forget_are_warned_of() {
+    let (one, two) = (Origin::named("one").await, Origin::named("two").await);
+    let scene = Reloading::before(&[&one, &two], "").await;
+    assert_eq!(scene.post("/api/pools/p/backends/one/drain").await.0, 200);
+    let text = std::fs::read_to_string(&scene.file).unwrap();
+    let at = |line: &&str| line.starts_with("state_file");
+    let line = text.lines().find(at).unwrap();
+    for other in ["state_file = \"/nonexistent/state.json\"", ""] {
+        std::fs::write(&scene.file, text.replace(line, other)).unwrap();
+        let report = scene.reload().await;
+        let warnings = report["warnings"].to_string();
+        assert!(warnings.contains("operators' orders are not kept"), "{warnings}");
+    }
+    std::fs::write(&scene.file, text).unwrap();
+    assert!(!scene.reload().await["warnings"].to_string().contains("not kept"));
+    // The backend goes, and the order about it stays until it is taken back.
+    scene.write(&[&two], "", "");
+    scene.reload().await;
+    let told = scene.proxy.api("/api/pools").await;
+    assert_eq!(
+        (&told["idle_orders"][0]["backend"], &told["idle_orders"][0]["order"]),
+        (&"one".into(), &"drain".into())
+    );
+    assert_eq!(scene.post("/api/pools/p/backends/one/restore").await.0, 200);
+    assert_eq!(scene.proxy.api("/api/pools").await["idle_orders"], serde_json::json!([]));
+}
+
+#[tokio::test]
 async fn changes_need_the_token() {
     let one = Origin::named("one").await;
     let scene = Reloading::before(&[&one], "").await;
