@@ -14,7 +14,11 @@ use std::{
 use hyper::body::{Body, Bytes, Frame};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{House, live::Sample};
+use super::{
+    House,
+    live::Sample,
+    patience::{Patience, Watches},
+};
 use crate::{
     limits::{EVENT_BATCH, EVENT_HEARTBEAT},
     server::Phase,
@@ -33,6 +37,7 @@ pub(super) struct Feed {
     /// The token that was shown at the beginning. `None`: none was, or none that was asked for.
     shown: Option<String>,
     _place: OwnedSemaphorePermit,
+    _watches: Watches,
 }
 
 /// The next piece, with who waits for it; or the end.
@@ -55,7 +60,7 @@ impl Feed {
     /// What begins after the change with this id, or with all changes that are remembered, for somebody who showed this token.
     /// `None`: there are too many who watch.
     pub(super) fn begin(
-        house: &Arc<House>,
+        (house, client): (&Arc<House>, &Arc<Patience>),
         shown: Option<String>,
         after: Option<&str>,
         with_samples: bool,
@@ -74,6 +79,7 @@ impl Feed {
             shown,
             house: house.clone(),
             _place: place,
+            _watches: client.watches(),
         })
     }
 

@@ -84,9 +84,10 @@ impl Patience {
         }
     }
 
-    /// The client watches events: it is to have no more on its way than it takes.
-    pub(super) fn watches(&self) {
+    /// The client watches events, as long as what is returned is there: it is to have no more on its way than it takes.
+    pub(super) fn watches(self: &Arc<Self>) -> Watches {
         self.watches.store(true, Relaxed);
+        Watches(self.clone())
     }
 
     /// Returns when the client has taken nothing for too long, or has taken too long for an answer.
@@ -139,6 +140,16 @@ impl Patience {
     /// All that was written is on its way.
     fn sent(&self) {
         self.owes.store(false, Relaxed);
+    }
+}
+
+/// A client watches events.
+#[derive(Debug)]
+pub(super) struct Watches(Arc<Patience>);
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.0.watches.store(false, Relaxed);
     }
 }
 
@@ -251,12 +262,16 @@ mod tests {
     #[test]
     fn who_watches_may_take_as_long_as_it_takes_something() {
         let patience = Patience::new();
-        patience.watches();
+        let watches = patience.watches();
         patience.answers_at(1);
         drips(&patience);
         patience.note_at(true, 2 * ANSWER);
         assert_eq!(patience.left(2 * ANSWER), ADMIN_PATIENCE);
         patience.note_at(false, 2 * ANSWER);
         assert!(patience.left(3 * ANSWER).is_zero());
+        patience.sent();
+        assert!(patience.idle_since().is_none());
+        drop(watches);
+        assert!(patience.idle_since().is_some());
     }
 }

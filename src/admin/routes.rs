@@ -48,7 +48,7 @@ const INDEX: &str = "Ringway admin (browsers get a page here)\n\n\
     /api/pools/P/backends/B/restore       takes that back\n";
 
 /// Answers one request.
-pub(super) async fn answer(house: &Arc<House>, client: &Patience, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(house: &Arc<House>, client: &Arc<Patience>, request: Request<Incoming>) -> Answer {
     let state = &house.state;
     let path = request.uri().path();
     match path {
@@ -108,7 +108,7 @@ fn ring(state: &State, query: &str) -> Answer {
 }
 
 /// A stream of events, where there is a place for one more who watches.
-fn events(house: &Arc<House>, client: &Patience, request: &Request<Incoming>) -> Answer {
+fn events(house: &Arc<House>, client: &Arc<Patience>, request: &Request<Incoming>) -> Answer {
     let with_samples = match request.uri().query().unwrap_or_default() {
         "" => true,
         "samples=false" => false,
@@ -118,11 +118,10 @@ fn events(house: &Arc<House>, client: &Patience, request: &Request<Incoming>) ->
     // Only the right one is kept: any other one opens nothing later either.
     let in_force = house.state.in_force.load();
     let shown = in_force.token.clone().filter(|_| in_force.is_token(bearer(request)));
-    let Some(feed) = Feed::begin(house, shown, after, with_samples) else {
+    let Some(feed) = Feed::begin((house, client), shown, after, with_samples) else {
         let problem = format!("{EVENT_STREAMS} watch already; /api/live has the same figures");
         return full(&problem);
     };
-    client.watches();
     typed(StatusCode::OK, "text/event-stream", Either::Right(Either::Right(feed.events())))
 }
 
