@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use super::{Failed, exit, fail, say};
+use super::{Failed, door::admin_address, exit, fail, say};
 
 /// Arguments of `ringway healthcheck`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Address of the admin listener
-    #[arg(long, default_value = "127.0.0.1:9180", env = "RINGWAY_ADMIN")]
+    #[arg(long, default_value = "127.0.0.1:9180", env = "RINGWAY_ADMIN", value_parser = admin_address)]
     admin: SocketAddr,
     /// Ask whether the process lives, not whether it is ready
     #[arg(long)]

@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failed> {
         None if chart.pools.len() > 1 => {
             Err("these are keys, and there are several pools: say which with --pool")
         }
-        _ if arguments.config.is_none() || arguments.sources.is_empty() => Ok(()),
+        _ if arguments.sources.is_empty() => Ok(()),
         _ => Err("these are keys, in which there is nothing to find with --key"),
     };
     let mut surveyor = Surveyor::new(&chart, arguments.pool.as_deref());

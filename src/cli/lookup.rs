@@ -63,7 +63,7 @@ pub(super) struct Arguments {
     /// The key's bytes in hexadecimal digits, if they are no text
     #[arg(long, value_name = "DIGITS", conflicts_with = "uri", value_parser = digits)]
     key_hex: Option<String>,
-    /// What the lines of standard input are: keys, or questions as JSON, with the fields that /api/lookup has as parameters
+    /// What the lines of standard input are: keys, or questions as JSON, with what /api/lookup has as parameters and `headers` as a list
     #[arg(long, value_enum, default_value = "keys")]
     input: Input,
     /// Ask about a request with this target, for example /images/logo.png?v=2 or http://example.org/

@@ -301,7 +301,8 @@ fn write_whole(
 }
 
 fn write_lines(mut target: Box<dyn Write + Send>, batches: &Receiver<Batch>, counts: &Counts) {
-    let (mut told, mut told_at) = (0, Instant::now());
+    // Another log before this one may have lost some, and has said so.
+    let (mut told, mut told_at) = (counts.dropped.load(Relaxed), Instant::now());
     let (mut is_broken, mut is_cut) = (false, false);
     while let Ok(Batch { bytes, lines, target: next }) = batches.recv() {
         if let Some(next) = next {

@@ -53,6 +53,7 @@ async fn json_lines_are_json_and_printable() {
     assert!(!text.contains("secret"));
     let refused: serde_json::Value = serde_json::from_str(&lines[2]).unwrap();
     assert_eq!((&refused["status"], &refused["refusal"]), (&400.into(), &"malformed".into()));
+    assert!(refused["owner"].is_null() && refused["reason"].is_null(), "{refused}");
     assert!(refused["request_id"].as_str().unwrap().len() == 32);
 }
 

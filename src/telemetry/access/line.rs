@@ -103,7 +103,16 @@ pub(super) fn json(line: &AccessLine<'_>, key: KeyInLog, clock: &mut Clock, out:
             }
         }
     }
-    string(out, "reason", line.off_owner.unwrap_or(crate::tally::OffOwner::AT_OWNER).as_bytes());
+    match (line.off_owner, line.owner) {
+        // It got as far as no owner.
+        (None, None) => {
+            name(out, "reason");
+            out.extend_from_slice(b"null");
+        }
+        (off_owner, _) => {
+            string(out, "reason", off_owner.unwrap_or(crate::tally::OffOwner::AT_OWNER).as_bytes());
+        }
+    }
     if let Some(found) = &line.key {
         name(out, "key_source");
         source(out, found.source);
