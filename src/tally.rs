@@ -170,7 +170,7 @@ reasons! {
         Stale = "stale",
         /// The backend said that it has done nothing about the request (HTTP/2).
         Refused = "refused",
-        /// This machine or process is short of descriptors, ports or memory.
+        /// This machine or process is short of descriptors or memory.
         Shortage = "shortage",
         /// The connection broke before the answer's head.
         Broken = "broken",

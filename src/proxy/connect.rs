@@ -92,7 +92,7 @@ impl Attempt<'_> {
                 Ok((connection, now))
             }
             Some(Err(error)) if error.is_local() => {
-                tracing::debug!(%error, "short of descriptors, ports or memory");
+                tracing::debug!(%error, "short of descriptors or memory");
                 Err(AttemptEnd::Shortage)
             }
             Some(Err(error)) => {

@@ -109,6 +109,47 @@ fn the_readme_has_every_metric_with_its_type_labels_and_meaning() {
     assert_eq!(told, table.trim(), "the table between the markers must be:\n{table}");
 }
 
+#[test]
+fn the_reference_has_every_word_of_a_label() {
+    use ringway::tally::{
+        AttemptEnd, Class, Closed, HandshakeEnd, Http2Fault, MoveCause, OffOwner, Refusal, Rejected,
+    };
+    let reference = include_str!("../../docs/reference.md");
+    let words_under = |heading: &str| -> Vec<&str> {
+        let mut lines = reference.lines().skip_while(|line| *line != format!("### {heading}")).skip(1);
+        let rows = lines.by_ref().take_while(|line| !line.starts_with('#'));
+        rows.filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(word, _)| word).collect()
+    };
+    macro_rules! same {
+        ($($kind:ident, $heading:literal;)*) => {$({
+            let mut told = words_under($heading);
+            let mut words: Vec<&str> = $kind::ALL.iter().map(|reason| reason.word()).collect();
+            told.sort_unstable();
+            words.sort_unstable();
+            assert_eq!(told, words, "{}", $heading);
+        })*};
+    }
+    same! {
+        Class, "`class` of `ringway_requests_total`";
+        Refusal, "`reason` of `ringway_refusals_total`";
+        AttemptEnd, "`result` of `ringway_attempts_total`";
+        OffOwner, "`reason` of `ringway_affinity_requests_total`";
+        MoveCause, "`cause` of `ringway_keyspace_moved_ratio_total`";
+        Rejected, "`reason` of `ringway_client_connections_rejected_total`";
+        HandshakeEnd, "`result` of `ringway_tls_handshakes_total`";
+        Http2Fault, "`reason` of `ringway_http2_connections_ended_total`";
+        Closed, "`reason` of `ringway_upstream_connections_closed_total`";
+    }
+    let refusals = reference.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    for (word, rest) in refusals {
+        if let Some(refusal) = Refusal::ALL.iter().find(|refusal| refusal.word() == word)
+            && let Some(Ok(status)) = rest.split(' ').next().map(str::parse::<u16>)
+        {
+            assert_eq!(refusal.status(), status, "{word}");
+        }
+    }
+}
+
 /// Every word of a text that names a metric of ours, but for what rules record under names of their own (`level:ringway_…`).
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
